@@ -1,0 +1,86 @@
+"""What the recorder tells of itself once a second, as one JSON file beside the index.
+
+Kept true: the file is replaced atomically; a reader never sees half of it; nothing in it is needed to play video.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+StreamState = Literal["connecting", "recording", "waiting", "backing-off", "disabled", "stopping"]
+
+
+class StreamStatus(msgspec.Struct, omit_defaults=False, kw_only=True):
+    """One stream's life: counters run from the recorder's start; rates are over the last few seconds."""
+
+    name: str
+    state: StreamState
+    reason: str = ""  # short stable word: unauthorized, not-found, unreachable, not-rtsp, codec, stalled, …
+    detail: str = ""  # one sentence for people, without secrets
+    since_us: int = 0  # when the state was entered
+    codec: str = ""
+    audio: str = ""
+    width: int = 0
+    height: int = 0
+    transport: str = ""
+    bitrate_bps: float = 0.0
+    frame_rate: float = 0.0
+    frames: int = 0
+    key_frames: int = 0
+    media_bytes: int = 0
+    packets: int = 0
+    lost_packets: int = 0
+    reordered_packets: int = 0
+    dropped_gops: int = 0
+    reconnects: int = 0
+    metadata_packets: int = 0
+    retry_at_us: int = 0
+    last_frame_us: int = 0
+    durable_until_us: int = 0
+    clock_offset_us: int | None = None  # camera's clock minus ours, when RTCP told
+
+
+class VolumeStatus(msgspec.Struct, kw_only=True):
+    """One volume as its writer sees it."""
+
+    id: str
+    path: str
+    state: str
+    free_bytes: int = 0
+    total_bytes: int = 0
+    queue_bytes: int = 0
+    written_bytes: int = 0
+    syncs: int = 0
+    last_sync_ms: float = 0.0
+
+
+class RecorderStatus(msgspec.Struct, kw_only=True):
+    """The recorder process as a whole."""
+
+    pid: int
+    started_us: int
+    updated_us: int
+    version: str
+    loop_lag_ms: float = 0.0
+    index_commits: int = 0
+    streams: list[StreamStatus] = []
+    volumes: list[VolumeStatus] = []
+
+
+def write_status(path: Path, status: RecorderStatus) -> None:
+    """Replace the status file; not synced, as it describes only this moment."""
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(status))
+    os.replace(fresh, path)
+
+
+def read_status(path: Path) -> RecorderStatus | None:
+    """The last status, or None when there is none or it cannot be read."""
+    with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+        return msgspec.json.decode(path.read_bytes(), type=RecorderStatus)
+    return None
