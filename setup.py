@@ -17,12 +17,11 @@ FLAGS = ["-O3", "-fno-strict-aliasing", "-Wno-unused-function"]
 
 
 def extensions() -> list[Extension]:
+    """One extension for each .pyx, or for those named in KEYREEL_EXT."""
     only = {name for name in os.environ.get("KEYREEL_EXT", "").split(",") if name}
     sources = sorted(path for path in (ROOT / "native").glob("*.pyx") if not only or path.stem in only)
     args = FLAGS if platform.system() != "Windows" else []
-    return [
-        Extension(f"native.{path.stem}", [f"native/{path.name}"], extra_compile_args=args) for path in sources
-    ]
+    return [Extension(f"native.{path.stem}", [f"native/{path.name}"], extra_compile_args=args) for path in sources]
 
 
 setup(
@@ -37,4 +36,5 @@ setup(
             "freethreading_compatible": False,
         },
     ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )
