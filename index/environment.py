@@ -1,0 +1,259 @@
+"""The LMDB environment of the index: opening, transactions, growth.
+
+Kept true: one process has an environment open at most once and never carries it over a fork; every commit is on
+stable storage when `write()` ends (default sync, never NOSYNC or WRITEMAP); the map is only moved while no
+transaction of this process looks into it; a folder of an unknown format is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from base.errors import ConfigError, FormatError, VolumeError
+from index import schema
+from index.register import register_path, write_copy
+from index.snapshot import Snapshot
+from index.transaction import Transaction
+
+MAP_BYTES: Final = 64 << 30  # address space, not disk: half of it holds three months of 2,000 streams
+READERS_MAX: Final = 1024
+SPARE_TRANSACTIONS: Final = 64  # read transactions kept for renewal
+GROW_WAIT_S: Final = 1.0
+ENGINE: Final = 0  # LMDB 0.9: the data format that every liblmdb reads
+
+_open_lock = threading.Lock()
+_open_paths: set[tuple[int, int]] = set()
+
+
+class _Gate:
+    """Many inside, or one alone; who wants to be alone gives up after a bounded wait."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._inside = 0
+
+    def enter(self) -> None:
+        with self._changed:
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._changed:
+            self._inside -= 1
+            if self._inside == 0:
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self, timeout_s: float) -> Iterator[bool]:
+        """Yields whether nobody is inside; nobody enters until the block ends."""
+        with self._changed:
+            yield self._changed.wait_for(lambda: self._inside == 0, timeout_s)
+
+
+class Index:
+    """One index folder, open in this process."""
+
+    def __init__(self, path: Path, env: lmdb.Environment, identity: tuple[int, int], databases: schema.Handles) -> None:
+        self.path = path
+        self._env = env
+        self._identity = identity
+        self._databases = databases
+        self._gate = _Gate()
+        self._writing = threading.Lock()
+        self._process = os.getpid()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        readonly: bool = False,
+        create: bool = False,
+        node: bytes | None = None,
+        map_bytes: int = MAP_BYTES,
+    ) -> Index:
+        """Open the index folder; with `create` an absent one is made, as that of `node` (16 bytes) when given."""
+        path = Path(path).absolute()
+        if not (path / "data.mdb").exists():
+            if not create or readonly:
+                raise ConfigError(f"there is no index at {path}; start the recorder, or run keyreel rebuild")
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stat = path.stat()
+        identity = (stat.st_dev, stat.st_ino)
+        with _open_lock:
+            if identity in _open_paths:
+                raise ConfigError(f"the index at {path} is already open in this process; use the open one")
+            env = _open_env(path, readonly, map_bytes)
+            try:
+                databases = _prepare(env, path, readonly, node)
+            except BaseException:
+                env.close()
+                raise
+            _open_paths.add(identity)
+        index = cls(path, env, identity, databases)
+        if not readonly:
+            env.reader_check()
+        return index
+
+    def close(self) -> None:
+        """Close the environment; waits for transactions that are still running. Idempotent."""
+        with self._writing, self._gate.alone(60.0), _open_lock:
+            if self._identity in _open_paths:
+                _open_paths.discard(self._identity)
+                self._env.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @contextmanager
+    def read(self) -> Iterator[Snapshot]:
+        """A consistent view for the duration of the block; keep it short and inside one thread."""
+        self._refuse_fork()
+        self._gate.enter()
+        try:
+            txn = self._begin(write=False)
+            try:
+                yield Snapshot(txn, self._databases)
+            finally:
+                txn.abort()
+        finally:
+            self._gate.leave()
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """One transaction: all of it is on stable storage when the block ends, or none of it after an exception."""
+        self._refuse_fork()
+        with self._writing:
+            self._grow_when_half_full()
+            self._gate.enter()
+            try:
+                txn = self._begin(write=True)
+                try:
+                    transaction = Transaction(txn, self._databases)
+                    yield transaction
+                    copy = transaction.finish()
+                    if copy is not None:  # before the commit, as its lock keeps two processes from crossing here
+                        write_copy(register_path(self.path), copy)
+                    txn.commit()
+                except lmdb.Error as error:
+                    txn.abort()
+                    raise _storage_error(self.path, error) from error
+                except BaseException:
+                    txn.abort()
+                    raise
+            finally:
+                self._gate.leave()
+
+    def used_bytes(self) -> int:
+        """Size of the data file that is in use or free inside it."""
+        return int(self._env.info()["last_pgno"] + 1) * int(self._env.stat()["psize"])
+
+    def clear_dead_readers(self) -> int:
+        """Free the reader slots of processes that died; returns how many there were."""
+        return self._env.reader_check()
+
+    def _refuse_fork(self) -> None:
+        if os.getpid() != self._process:
+            raise ConfigError(f"the index at {self.path} was opened before a fork; open it in the new process")
+
+    def _begin(self, *, write: bool) -> lmdb.Transaction[bytes]:
+        for _ in range(3):
+            try:
+                return self._env.begin(write=write)
+            except lmdb.MapResizedError:  # another process made the map grow
+                self._gate.leave()
+                try:
+                    with self._gate.alone(GROW_WAIT_S) as is_alone:
+                        if is_alone:
+                            self._env.set_mapsize(0)
+                finally:
+                    self._gate.enter()
+            except lmdb.ReadersFullError:
+                if self._env.reader_check() == 0:
+                    break
+        raise ConfigError(
+            f"the index at {self.path} gives no transaction: more than {READERS_MAX} readers, or its map grew while "
+            "long readers hold the old one; close readers that hang"
+        )
+
+    def _grow_when_half_full(self) -> None:
+        map_bytes = int(self._env.info()["map_size"])
+        if self.used_bytes() * 2 < map_bytes:
+            return
+        with self._gate.alone(GROW_WAIT_S) as is_alone:
+            if is_alone:
+                self._env.set_mapsize(map_bytes * 2)
+
+
+def _open_env(path: Path, readonly: bool, map_bytes: int) -> lmdb.Environment:
+    try:
+        return lmdb.open(
+            str(path),
+            map_size=map_bytes,
+            readonly=readonly,
+            create=not readonly,
+            mode=0o600,
+            max_readers=READERS_MAX,
+            max_dbs=len(schema.DATABASES) + 16,
+            max_spare_txns=SPARE_TRANSACTIONS,
+            readahead=False,
+            lib_version=ENGINE,
+        )
+    except lmdb.VersionMismatchError as error:
+        raise FormatError(f"{path} was written by another LMDB data format: {error}; use a newer version") from None
+    except (lmdb.InvalidError, lmdb.CorruptedError) as error:
+        raise ConfigError(f"{path} is no index or is damaged ({error}); run keyreel rebuild", reason="damage") from None
+    except lmdb.Error as error:
+        raise ConfigError(f"the index at {path} cannot be opened: {error}") from None
+
+
+def _prepare(env: lmdb.Environment, path: Path, readonly: bool, node: bytes | None) -> schema.Handles:
+    """Check the format first; only then make what is missing."""
+    with env.begin() as txn:
+        found: str | None = None
+        if any(True for _ in txn.cursor().iternext(keys=True, values=False)):
+            found = ""
+            with suppress(lmdb.NotFoundError, lmdb.ReadonlyError, lmdb.IncompatibleError):
+                meta = env.open_db(schema.META, txn=txn, create=False)
+                found = (txn.get(schema.META_FORMAT, db=meta) or b"").decode("ascii", "replace")
+    if found is not None and found != str(schema.FORMAT_VERSION):
+        raise FormatError(
+            f"the index at {path} has format {found or 'none'}, this version reads {schema.FORMAT_VERSION}; "
+            "use the version that wrote it, or move it away and run keyreel rebuild"
+        )
+    if found is None and readonly:
+        raise ConfigError(f"the index at {path} is empty; start the recorder, or run keyreel rebuild")
+    if readonly:
+        return schema.Handles(*(env.open_db(name, create=False) for name in schema.DATABASES))
+    with env.begin(write=True) as txn:
+        handles = schema.Handles(*(env.open_db(name, txn=txn) for name in schema.DATABASES))
+        if found is None:
+            txn.put(schema.META_FORMAT, str(schema.FORMAT_VERSION).encode(), db=handles.meta)
+        known = txn.get(schema.META_NODE, db=handles.meta)
+        if node is not None and known is None:
+            txn.put(schema.META_NODE, node, db=handles.meta)
+    if node is not None and known not in (None, node):
+        raise ConfigError(
+            f"the index at {path} belongs to node {known.hex()}, not {node.hex()}; "
+            "put the right folder in place, or move it away and run keyreel rebuild"
+        )
+    return handles
+
+
+def _storage_error(path: Path, error: lmdb.Error) -> VolumeError:
+    """What a failed commit means: LMDB says EIO for a full disk too, so the file system is asked."""
+    stat = os.statvfs(path)
+    if stat.f_bavail * stat.f_frsize < 1 << 20:
+        return VolumeError(f"the disk of the index at {path} is full; free some space", reason="enospc")
+    if isinstance(error, lmdb.MapFullError):
+        return VolumeError(f"the index at {path} fills its map; close long readers", reason="enospc")
+    return VolumeError(f"the index at {path} cannot be written: {error}; check its disk", reason="eio")

@@ -1,0 +1,63 @@
+"""What the index answers with: plain values, detached from the transaction they were read in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chunks.records import Gap
+
+
+class StreamRow(NamedTuple):
+    """One recorded quality of a camera; `name` is `<camera>.<quality>`."""
+
+    id: int
+    name: str
+
+    @property
+    def camera(self) -> str:
+        """Id of the camera, the name up to its last dot."""
+        return self.name.rpartition(".")[0] or self.name
+
+    @property
+    def quality(self) -> str:
+        """`main` or `sub`."""
+        return self.name.rpartition(".")[2]
+
+
+class ChunkRow(NamedTuple):
+    """What the index knows of one chunk; of an open one, only what is on stable storage.
+
+    `end_us`, `size`, `samples`, `fragments` and `media_bytes` grow until the chunk is sealed; till then `table_offset`
+    is 0.
+    """
+
+    stream_id: int
+    sequence: int
+    epoch: int
+    run: int
+    volume: bytes
+    start_us: int
+    end_us: int
+    size: int
+    sealed: bool
+    origin_90k: int
+    samples: int
+    fragments: int
+    media_bytes: int
+    table_offset: int
+
+
+class KeyFrame(NamedTuple):
+    """A key frame and where its fragment begins: byte `offset` of the chunk `sequence`."""
+
+    time_us: int
+    sequence: int
+    offset: int
+
+
+class Timeline(NamedTuple):
+    """Recorded spans [start_us, end_us) and declared gaps of one stream, both ascending and disjoint."""
+
+    spans: list[tuple[int, int]]
+    gaps: list[Gap]
+    durable_until_us: int

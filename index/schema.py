@@ -1,0 +1,96 @@
+"""Databases, keys and row layouts of the index; `docs/format/index.md` is the page for people.
+
+Kept true: keys are big-endian, so rows of a stream lie together in time order; values are little-endian and of one
+fixed size per database (key-frame blocks and configurations apart); nothing here changes meaning within a format
+version.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lmdb import _Database
+
+FORMAT_VERSION: Final = 1
+
+META: Final = b"meta"  # name → bytes, names below
+STREAMS: Final = b"streams"  # STREAM_KEY → name
+STREAM_NAMES: Final = b"stream-names"  # name → STREAM_KEY
+CAMERAS: Final = b"cameras"  # camera id → Camera as JSON
+EPOCHS: Final = b"epochs"  # SEQUENCE_KEY (stream, epoch) → StreamConfig as MessagePack
+CHUNKS: Final = b"chunks"  # TIME_KEY (stream, start) → CHUNK
+SEQUENCES: Final = b"sequences"  # SEQUENCE_KEY (stream, sequence) → START
+OPEN: Final = b"open"  # SEQUENCE_KEY (stream, sequence) → OPEN_CHUNK, START of the growing block, the block
+KEY_FRAMES: Final = b"key-frames"  # TIME_KEY (stream, first key frame) → block of native.keyblock
+GAPS: Final = b"gaps"  # TIME_KEY (stream, start) → GAP
+EVENTS: Final = b"events"
+HOLDS: Final = b"holds"
+GARBAGE: Final = b"garbage"
+DATABASES: Final = (
+    *(META, STREAMS, STREAM_NAMES, CAMERAS, EPOCHS, CHUNKS, SEQUENCES, OPEN, KEY_FRAMES, GAPS),
+    *(EVENTS, HOLDS, GARBAGE),
+)
+
+
+class Handles(NamedTuple):
+    """The open databases, in the order of `DATABASES`."""
+
+    meta: _Database
+    streams: _Database
+    stream_names: _Database
+    cameras: _Database
+    epochs: _Database
+    chunks: _Database
+    sequences: _Database
+    open: _Database
+    key_frames: _Database
+    gaps: _Database
+    events: _Database
+    holds: _Database
+    garbage: _Database
+
+
+META_FORMAT: Final = b"format"  # decimal text
+META_NODE: Final = b"node"  # 16 bytes
+META_REGISTER: Final = b"register"  # decimal text: counts the changes of the camera register
+META_NEXT_STREAM: Final = b"next-stream"  # decimal text: ids below were given out, and never are again
+
+STREAM_KEY: Final = Struct(">I")
+TIME_KEY: Final = Struct(">IQ")
+SEQUENCE_KEY: Final = Struct(">II")
+
+START: Final = Struct("<Q")
+# sequence, epoch, run, flags, volume, end_us, size, origin_90k, samples, fragments, media_bytes, table_offset
+CHUNK: Final = Struct("<IIIB16sQQqIIQQ")
+CHUNK_SEALED: Final = 1
+CHUNK_DTYPE: Final = np.dtype(
+    [
+        ("sequence", "<u4"),
+        ("epoch", "<u4"),
+        ("run", "<u4"),
+        ("flags", "u1"),
+        ("volume", "V16"),
+        ("end_us", "<u8"),
+        ("size", "<u8"),
+        ("origin_90k", "<i8"),
+        ("samples", "<u4"),
+        ("fragments", "<u4"),
+        ("media_bytes", "<u8"),
+        ("table_offset", "<u8"),
+    ]
+)
+# start_us, end_us, size, media_bytes, samples, fragments, flags
+OPEN_CHUNK: Final = Struct("<QQQQIIB")
+OPEN_SUPERSEDED: Final = 1  # a later chunk of the stream exists: its growing block is kept among the key frames too
+# end_us, cause, packets
+GAP: Final = Struct("<QBI")
+GAP_DTYPE: Final = np.dtype([("end_us", "<u8"), ("cause", "u1"), ("packets", "<u4")])
+TIME_KEY_DTYPE: Final = np.dtype([("stream_id", ">u4"), ("start_us", ">u8")])
+KEY_FRAME_DTYPE: Final = np.dtype([("time_us", "<i8"), ("sequence", "<u4"), ("offset", "<i8")])
+
+TIME_MAX_US: Final = 2**63 - 1
+STREAM_NAME_BYTES_MAX: Final = 128

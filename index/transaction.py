@@ -1,0 +1,289 @@
+"""The only code that writes rows: stored media, streams and the camera register.
+
+Kept true: applying the same record again changes nothing, in whatever order batches come; ids of streams are never
+given out twice; a key frame is always either among the key-frame rows or in the growing block of its stream's newest
+chunk, so a seek has two places to look at and no more; gaps of one stream never overlap, the first told stays.
+
+What changes every second (size and end of a growing chunk, its newest key frames) lies in the rows of the `open`
+database, which fill few pages; a commit of 2,000 streams would otherwise rewrite 2,000 pages scattered over the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+import lmdb
+import msgspec
+
+from base.errors import DamageError, NotFound, UserError
+from base.media import StreamConfig
+from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, Gap, StoredRecord
+from index import register, schema
+from index.register import Camera, RegisterCopy
+from index.rows import StreamRow
+from index.schema import CHUNK, GAP, OPEN_CHUNK, SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, TIME_MAX_US, Handles
+from index.snapshot import GROWING_AT, Snapshot
+from index.spans import subtract
+from native import keyblock
+
+
+class _Growth(NamedTuple):
+    """Row of an open chunk."""
+
+    start_us: int
+    end_us: int
+    size: int
+    media_bytes: int
+    samples: int
+    fragments: int
+    flags: int
+    block_us: int
+    block: bytes
+
+    def pack(self) -> bytes:
+        return OPEN_CHUNK.pack(*self[:7]) + START.pack(self.block_us) + self.block
+
+    @classmethod
+    def unpack(cls, row: bytes) -> _Growth:
+        block_us = START.unpack_from(row, GROWING_AT)[0]
+        return cls._make((*OPEN_CHUNK.unpack_from(row), block_us, row[GROWING_AT + START.size :]))
+
+
+class Transaction(Snapshot):
+    """A snapshot that can be changed; everything is kept or nothing is."""
+
+    def __init__(self, txn: lmdb.Transaction[bytes], databases: Handles) -> None:
+        super().__init__(txn, databases)
+        self._register_changed = False
+
+    # --- stored media
+
+    def apply(self, records: Iterable[StoredRecord]) -> None:
+        """Take in what the chunk writer, or a scan of chunk files, reports; idempotent."""
+        for chunk, group in groupby(records, _chunk_of):
+            if chunk is None:
+                for record in group:
+                    if isinstance(record, ChunkOpened):
+                        self._open_chunk(record)
+                    elif isinstance(record, ChunkSealed):
+                        self._seal(record)
+                    elif isinstance(record, Gap):
+                        self._declare(record)
+            else:
+                self._store(*chunk, [record for record in group if isinstance(record, FragmentStored)])
+
+    def _open_chunk(self, record: ChunkOpened) -> None:
+        head = record.head
+        if self._txn.get(SEQUENCE_KEY.pack(head.stream_id, head.sequence), db=self._db.sequences) is not None:
+            self._expect_same(head)
+            return
+        self._register_stream(head.stream_id, head.stream_name)
+        self._put_config(head.stream_id, head.epoch, record.config)
+        key = TIME_KEY.pack(head.stream_id, _valid_time(head.start_us))
+        last = self.last_chunk(head.stream_id)
+        row = CHUNK.pack(
+            head.sequence, head.epoch, head.run, 0, head.volume, head.start_us, record.size, head.origin_90k, 0, 0, 0, 0
+        )  # fmt: skip
+        if not self._txn.put(key, row, db=self._db.chunks, overwrite=False):
+            raise DamageError(
+                f"index: chunk {head.sequence} of {head.stream_name} starts at {head.start_us}, as another chunk does"
+            )
+        sequence_key = SEQUENCE_KEY.pack(head.stream_id, head.sequence)
+        self._txn.put(sequence_key, START.pack(head.start_us), db=self._db.sequences)
+        is_newest = last is None or last.sequence < head.sequence
+        growth = _Growth(
+            head.start_us, head.start_us, record.size, 0, 0, 0, 0 if is_newest else schema.OPEN_SUPERSEDED, 0, b""
+        )
+        if is_newest:
+            self._supersede(head.stream_id)
+        self._txn.put(sequence_key, growth.pack(), db=self._db.open)
+        if head.gap_start_us:
+            self._declare(Gap(head.stream_id, head.gap_start_us, head.start_us, head.gap_cause))
+
+    def _expect_same(self, head: ChunkHead) -> None:
+        row = self.chunk(head.stream_id, head.sequence)
+        if row is None or (row.start_us, row.volume) != (head.start_us, head.volume):
+            raise DamageError(
+                f"two chunks of {head.stream_name} have the sequence {head.sequence}: one starts at {head.start_us} on "
+                f"volume {head.volume.hex()}, the index knows another; keep one of the files and run keyreel rebuild"
+            )
+
+    def _supersede(self, stream_id: int) -> None:
+        """A newer chunk begins: growing blocks of the stream move to where late fragments may still extend them."""
+        for sequence in self._open_sequences(stream_id):
+            growth = self._growth(stream_id, sequence)
+            if growth is not None and not growth.flags & schema.OPEN_SUPERSEDED:
+                self._put_growth(stream_id, sequence, growth._replace(flags=growth.flags | schema.OPEN_SUPERSEDED))
+
+    def _growth(self, stream_id: int, sequence: int) -> _Growth | None:
+        row = self._txn.get(SEQUENCE_KEY.pack(stream_id, sequence), db=self._db.open)
+        return None if row is None else _Growth.unpack(row)
+
+    def _put_growth(self, stream_id: int, sequence: int, growth: _Growth) -> None:
+        if growth.flags & schema.OPEN_SUPERSEDED and growth.block:
+            self._put_block(stream_id, growth.block_us, growth.block)
+        self._txn.put(SEQUENCE_KEY.pack(stream_id, sequence), growth.pack(), db=self._db.open)
+
+    def _put_block(self, stream_id: int, start_us: int, block: bytes) -> None:
+        self._txn.put(TIME_KEY.pack(stream_id, start_us), block, db=self._db.key_frames)
+
+    def _store(self, stream_id: int, sequence: int, fragments: list[FragmentStored]) -> None:
+        growth = self._growth(stream_id, sequence)
+        if growth is None:
+            if self.chunk(stream_id, sequence) is None:
+                raise _unknown(stream_id, sequence)
+            return  # sealed: all its fragments are in
+        fresh = [fragment for fragment in fragments if fragment.number > growth.fragments]
+        if not fresh:
+            return
+        last = fresh[-1]
+        block_us, block = growth.block_us, growth.block
+        keys = [(_valid_time(fragment.start_us), fragment.offset) for fragment in fresh if fragment.key]
+        if keys:
+            try:
+                *full, (block_us, block) = keyblock.extend(sequence, block_us, block, keys)
+            except ValueError as error:
+                raise DamageError(f"index: stream {stream_id}, chunk {sequence}: {error}") from None
+            for full_us, full_block in full:
+                self._put_block(stream_id, full_us, full_block)
+        self._put_growth(
+            stream_id,
+            sequence,
+            _Growth(
+                growth.start_us,
+                max(growth.end_us, last.end_us),
+                last.offset + last.length,
+                growth.media_bytes + sum([fragment.media_bytes for fragment in fresh]),
+                growth.samples + sum([fragment.samples for fragment in fresh]),
+                last.number,
+                growth.flags,
+                block_us,
+                block,
+            ),
+        )
+        for fragment in fresh:
+            if fragment.gap is not None:
+                self._declare(fragment.gap)
+
+    def _seal(self, record: ChunkSealed) -> None:
+        growth = self._growth(record.stream_id, record.sequence)
+        if growth is None:
+            if self.chunk(record.stream_id, record.sequence) is None:
+                raise _unknown(record.stream_id, record.sequence)
+            return
+        if growth.block:
+            self._put_block(record.stream_id, growth.block_us, growth.block)
+        key = TIME_KEY.pack(record.stream_id, growth.start_us)
+        opened = self._txn.get(key, db=self._db.chunks)
+        if opened is None:
+            raise DamageError(f"index: chunk {record.sequence} of stream {record.stream_id} has no row")
+        sequence, epoch, run, flags, volume, _, _, origin_90k, *_ = CHUNK.unpack(opened)
+        row = CHUNK.pack(
+            sequence, epoch, run, flags | schema.CHUNK_SEALED, volume, max(growth.end_us, record.end_us), record.size,
+            origin_90k, growth.samples, growth.fragments, growth.media_bytes, record.table_offset,
+        )  # fmt: skip
+        self._txn.put(key, row, db=self._db.chunks)
+        self._txn.delete(SEQUENCE_KEY.pack(record.stream_id, record.sequence), db=self._db.open)
+
+    def _declare(self, gap: Gap) -> None:
+        """Add a gap where none is declared yet; one that is told again with a later end grows."""
+        if gap.end_us <= gap.start_us:
+            return
+        at_us = _valid_time(gap.start_us)
+        known = self.gaps(gap.stream_id, at_us, _valid_time(gap.end_us))
+        for start_us, end_us in subtract([(at_us, gap.end_us)], known):
+            grows = any((old.start_us, old.end_us, old.cause) == (at_us, start_us, gap.cause) for old in known)
+            key = TIME_KEY.pack(gap.stream_id, at_us if grows else start_us)
+            self._txn.put(key, GAP.pack(end_us, gap.cause, gap.packets), db=self._db.gaps)
+
+    def _put_config(self, stream_id: int, epoch: int, config: StreamConfig) -> None:
+        key, row = SEQUENCE_KEY.pack(stream_id, epoch), msgspec.msgpack.encode(config)
+        if not self._txn.put(key, row, db=self._db.epochs, overwrite=False) and self.config(stream_id, epoch) != config:
+            raise DamageError(f"index: stream {stream_id}: epoch {epoch} has two different codec configurations")
+
+    # --- streams and cameras
+
+    def ensure_stream(self, name: str) -> StreamRow:
+        """The stream of that name, made with a new id when there is none."""
+        found = self.stream(name)
+        if found is not None:
+            return found
+        if not 0 < len(name.encode()) <= schema.STREAM_NAME_BYTES_MAX:
+            raise UserError(f"stream name {name[:32]!r} must have 1 to {schema.STREAM_NAME_BYTES_MAX} bytes")
+        row = StreamRow(self._number(schema.META_NEXT_STREAM, 1), name)
+        self._register_stream(row.id, name)
+        return row
+
+    def put_camera(self, camera: Camera) -> None:
+        """Add the camera, or change it; its streams get their ids."""
+        for name in camera.stream_names():
+            self.ensure_stream(name)
+        self._txn.put(camera.id.encode(), msgspec.json.encode(camera), db=self._db.cameras)
+        self._count_change()
+
+    def remove_camera(self, camera_id: str) -> None:
+        """Take the camera off the register; its streams and all that was recorded stay."""
+        if not camera_id or not self._txn.delete(camera_id.encode(), db=self._db.cameras):
+            raise NotFound(f"there is no camera {camera_id[:64]!r}; keyreel camera list shows them")
+        self._count_change()
+
+    def restore_register(self, copy: RegisterCopy) -> None:
+        """Take in a copy of the register; used when an index is made again."""
+        for name, stream_id in copy.streams.items():
+            self._register_stream(stream_id, name)
+        if copy.next_stream > self._number(schema.META_NEXT_STREAM, 1):
+            self._put_number(schema.META_NEXT_STREAM, copy.next_stream)
+        for camera in copy.cameras:
+            self.put_camera(camera)
+        self._put_number(schema.META_REGISTER, max(copy.version, self.register_version()) + 1)
+
+    def finish(self) -> RegisterCopy | None:
+        """Before the commit: the new copy of the register when streams or cameras changed."""
+        if not self._register_changed:
+            return None
+        return RegisterCopy(
+            format=register.FORMAT_VERSION,
+            version=self.register_version(),
+            next_stream=self._number(schema.META_NEXT_STREAM, 1),
+            streams={row.name: row.id for row in self.streams()},
+            cameras=self.cameras(),
+        )
+
+    def _register_stream(self, stream_id: int, name: str) -> None:
+        key = STREAM_KEY.pack(stream_id)
+        known = self._txn.get(key, db=self._db.streams)
+        if known == name.encode():
+            return
+        if known is not None or not self._txn.put(name.encode(), key, db=self._db.stream_names, overwrite=False):
+            raise DamageError(
+                f"index: stream id {stream_id} and name {name!r} already belong to other streams; "
+                "chunks of two nodes cannot share one index"
+            )
+        self._txn.put(key, name.encode(), db=self._db.streams)
+        if stream_id >= self._number(schema.META_NEXT_STREAM, 1):
+            self._put_number(schema.META_NEXT_STREAM, stream_id + 1)
+        self._register_changed = True
+
+    def _count_change(self) -> None:
+        self._put_number(schema.META_REGISTER, self.register_version() + 1)
+        self._register_changed = True
+
+    def _put_number(self, name: bytes, value: int) -> None:
+        self._txn.put(name, str(value).encode(), db=self._db.meta)
+
+
+def _chunk_of(record: StoredRecord) -> tuple[int, int] | None:
+    """(stream, sequence) of a fragment, so that fragments of one chunk in a row are taken in together."""
+    return (record.stream_id, record.sequence) if isinstance(record, FragmentStored) else None
+
+
+def _unknown(stream_id: int, sequence: int) -> NotFound:
+    return NotFound(f"index: chunk {sequence} of stream {stream_id} is not known; its ChunkOpened record comes first")
+
+
+def _valid_time(time_us: int) -> int:
+    if not 0 <= time_us < TIME_MAX_US:
+        raise DamageError(f"index: {time_us} is not a time in microseconds since 1970")
+    return time_us
