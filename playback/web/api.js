@@ -1,0 +1,58 @@
+// The API as functions. A failed call throws a Problem whose message says what to change.
+
+export const base = "/api/v1";
+
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body?.detail ?? `the server answered ${status}`);
+    this.status = status;
+    this.reason = body?.reason ?? "";
+  }
+}
+
+let onLocked = () => {};
+export const whenLocked = (call) => { onLocked = call; };
+
+export async function ask(path, options = {}) {
+  const answer = await fetch(base + path, { cache: "no-store", ...options });
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  let body = null;
+  try { body = await answer.json(); } catch { /* not a problem document */ }
+  if (answer.status === 401 && path !== "/session") onLocked();
+  throw new Problem(answer.status, body);
+}
+
+export const openSession = (token) =>
+  ask("/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token }) });
+
+export const streamPath = (name) => `/streams/${encodeURIComponent(name)}`;
+
+const query = (values) => new URLSearchParams(values).toString();
+
+export const clipUrl = (name, startMs, endMs, download = false) =>
+  `${base}${streamPath(name)}/clip.mp4?${query({
+    start: new Date(startMs).toISOString(), end: new Date(endMs).toISOString(), ...(download ? { download: "true" } : {}),
+  })}`;
+
+export const frameUrl = (name, atMs) =>
+  `${base}${streamPath(name)}/frame.jpg${atMs === undefined ? "" : `?${query({ at: new Date(atMs).toISOString() })}`}`;
+
+export const liveUrl = (name) =>
+  `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${base}${streamPath(name)}/live`;
+
+export const timeline = (name, startMs, endMs, resolutionS, signal) =>
+  ask(`${streamPath(name)}/timeline?${query({
+    start: new Date(startMs).toISOString(), end: new Date(endMs).toISOString(), resolution: String(resolutionS),
+  })}`, { signal });
+
+// Why a media element failed: the server's own words, or null when the bytes are there.
+export async function whyNot(url) {
+  try {
+    const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, cache: "no-store" });
+    if (answer.ok) return null;
+    if (answer.status === 401) onLocked();
+    return (await answer.json()).detail;
+  } catch {
+    return "the server does not answer";
+  }
+}
