@@ -1,0 +1,5 @@
+"""`python -m simcam`."""
+
+from simcam.main import main
+
+main()

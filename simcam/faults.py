@@ -1,0 +1,111 @@
+"""What a simulated camera does wrong, on demand: set in its spec, changed while it runs.
+
+Kept true: with no fault set nothing here is on the path of a packet; chances are drawn from a generator seeded by the
+camera's name, so a run can be repeated; a fault that removes or changes packets of a picture is told to the send log.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from base.errors import UserError
+
+MARKERS = ("right", "always", "never")
+_REORDER_DEPTH = 4  # a held-back packet leaves after so many others
+
+
+@dataclass(slots=True, kw_only=True)
+class Faults:
+    """Each field is one way to misbehave; the defaults are a good camera. Chances are 0.0 to 1.0."""
+
+    loss: float = 0.0  # chance per packet never to be sent
+    reorder: float = 0.0  # chance per packet to leave some packets later
+    duplicate: float = 0.0  # chance per packet to be sent twice
+    corrupt: float = 0.0  # chance per packet that a payload bit flips
+    garbage: float = 0.0  # chance per picture of bytes that are no RTP before it
+    marker: str = "right"  # RTP marker bits: right, always, never
+    key_frames: bool = True  # False: key pictures are left out
+    join: str = "key"  # first picture of a session: key, any, cut (any, without its first packet)
+    stall: bool = False  # connections stay open, nothing is sent
+    sender_reports: bool = True
+    describe_status: int = 0  # answer DESCRIBE with this status
+    location: str = ""  # Location header of that answer
+    not_rtsp: bool = False  # answer requests in another protocol
+    answer_delay_s: float = 0.0  # wait before each answer
+    answer_bytes_per_s: int = 0  # answers trickle at this speed
+    sdp_bytes: int = 0  # fill the SDP up to this size
+    sdp_codec: str = ""  # announce this video encoding
+    ignore_teardown: bool = False
+
+    @property
+    def on_packets(self) -> bool:
+        """Whether packets must be handled one by one."""
+        return bool(
+            self.loss or self.reorder or self.duplicate or self.corrupt or self.garbage or self.marker != "right"
+        )
+
+    def set(self, values: Mapping[str, str]) -> None:
+        """Sets fields from text, all or none; UserError names what is wrong."""
+        known: dict[str, type] = {field.name: type(getattr(self, field.name)) for field in fields(self)}
+        parsed: dict[str, Any] = {}
+        for name, text in values.items():
+            if name not in known:
+                raise UserError(f"no fault is called {name!r}; there are {', '.join(known)}")
+            try:
+                parsed[name] = text.lower() in ("1", "true", "yes", "on") if known[name] is bool else known[name](text)
+            except ValueError:
+                raise UserError(f"fault {name} takes a {known[name].__name__}, not {text[:64]!r}") from None
+        if parsed.get("marker", "right") not in MARKERS:
+            raise UserError(f"marker is one of {', '.join(MARKERS)}")
+        for name, value in parsed.items():
+            setattr(self, name, value)
+
+
+class PacketFaults:
+    """Applies packet faults to one RTP stream."""
+
+    def __init__(self, faults: Faults, seed: str) -> None:
+        self._faults = faults
+        self._random = random.Random(seed)
+        self._held: list[tuple[int, bytes]] = []
+
+    def apply(self, packets: Sequence[bytes]) -> tuple[list[bytes], bool]:
+        """The packets to send instead, and whether one was lost or changed."""
+        faults, chance = self._faults, self._random.random
+        out: list[bytes] = []
+        damaged = False
+        for packet in packets:
+            if faults.loss and chance() < faults.loss:
+                damaged = True
+                continue
+            if faults.marker != "right":
+                packet = self._marked(packet)
+            if faults.corrupt and chance() < faults.corrupt:
+                packet, damaged = self._flipped(packet), True
+            if faults.reorder and chance() < faults.reorder:
+                self._held.append((_REORDER_DEPTH, packet))
+            else:
+                out.append(packet)
+                self._held = [(left - 1, held) for left, held in self._held]
+            if faults.duplicate and chance() < faults.duplicate:
+                out.append(packet)
+            while self._held and self._held[0][0] <= 0:
+                out.append(self._held.pop(0)[1])
+        return out, damaged
+
+    def garbage(self) -> bytes:
+        """Some bytes that are no RTP, or nothing."""
+        if not self._faults.garbage or self._random.random() >= self._faults.garbage:
+            return b""
+        return self._random.randbytes(self._random.randrange(1, 400)).replace(b"$", b"#")
+
+    def _marked(self, packet: bytes) -> bytes:
+        kind = packet[1] | 0x80 if self._faults.marker == "always" else packet[1] & 0x7F
+        return packet[:1] + bytes([kind]) + packet[2:]
+
+    def _flipped(self, packet: bytes) -> bytes:
+        at = self._random.randrange(12, len(packet))
+        return packet[:at] + bytes([packet[at] ^ 1 << self._random.randrange(8)]) + packet[at + 1 :]

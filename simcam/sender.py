@@ -1,0 +1,274 @@
+"""How packets leave: an outbox per connection, a sender per RTP stream, the RTCP reports beside it.
+
+Kept true: bytes of one connection leave in the order they were handed over; media and answers share one outbox;
+nothing is dropped in silence: a receiver too slow for `OUTBOX_BYTES_MAX` loses its connection and is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from native.packetize import RtpStream, UnitTable
+from simcam.faults import Faults, PacketFaults
+
+OUTBOX_BYTES_MAX: Final = 16 << 20
+_NTP_UNIX_S: Final = 2_208_988_800  # RFC 5905 §6: NTP counts from 1900
+
+
+class Outbox:
+    """The sending half of one RTSP connection.
+
+    Without TLS bytes go straight to the socket, once per picture and without a copy in between; the transport reads
+    and closes. What the kernel does not take waits here. With TLS everything goes through the transport.
+    """
+
+    def __init__(self, transport: asyncio.Transport, on_overrun: Callable[[], None]) -> None:
+        self._transport = transport
+        self._on_overrun = on_overrun
+        self._loop = asyncio.get_running_loop()
+        self._fd = -1
+        self._waiting = bytearray()
+        self._writable_fd = -1  # the loop watches no transport's own descriptor for writing: it watches a duplicate
+        self._closing = False
+        if transport.get_extra_info("ssl_object") is None:
+            self._fd = transport.get_extra_info("socket").fileno()
+
+    def send_unit(self, stream: RtpStream, table: UnitTable, index: int, time: int, stamp: bytes | None) -> None:
+        """Packs one unit for interleaved transport and sends it."""
+        if self._closing:
+            return
+        if self._fd < 0 or self._waiting:
+            self.write(stream.pack(table, index, time, stamp))
+            return
+        try:
+            rest = stream.send_tcp(self._fd, table, index, time, stamp)
+        except OSError:
+            self.abort()
+            return
+        if rest:
+            self._wait(rest)
+
+    def write(self, data: bytes) -> None:
+        """Sends bytes after all that was handed over before."""
+        if self._closing or not data:
+            return
+        if self._fd < 0:
+            if self._transport.get_write_buffer_size() > OUTBOX_BYTES_MAX:
+                self._overrun()
+            else:
+                self._transport.write(data)
+        elif self._waiting:
+            self._wait(data)
+        else:
+            try:
+                sent = os.write(self._fd, data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.abort()
+                return
+            if sent < len(data):
+                self._wait(data[sent:])
+
+    def _wait(self, data: bytes) -> None:
+        if len(self._waiting) + len(data) > OUTBOX_BYTES_MAX:
+            self._overrun()
+            return
+        self._waiting += data
+        if self._writable_fd < 0:
+            self._writable_fd = os.dup(self._fd)
+            self._loop.add_writer(self._writable_fd, self._on_writable)
+
+    def _on_writable(self) -> None:
+        try:
+            sent = os.write(self._fd, self._waiting)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.abort()
+            return
+        del self._waiting[:sent]
+        if not self._waiting:
+            self._unwatch()
+            if self._closing:
+                self._transport.close()
+
+    def _unwatch(self) -> None:
+        if self._writable_fd >= 0:
+            self._loop.remove_writer(self._writable_fd)
+            os.close(self._writable_fd)
+            self._writable_fd = -1
+
+    def _overrun(self) -> None:
+        self._on_overrun()
+        self.abort()
+
+    def close(self) -> None:
+        """Sends what waits, then closes."""
+        self._closing = True
+        if not self._waiting:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._closing = True
+        self._waiting.clear()
+        self._unwatch()
+        self._transport.abort()
+
+
+class UdpPair:
+    """The server's RTP and RTCP sockets, shared by all sessions: an even port and the next (RFC 3550 §11)."""
+
+    def __init__(self, host: str) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.family = family
+        for _ in range(64):
+            rtp, rtcp = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                rtp.bind((host, 0))
+                port = rtp.getsockname()[1]
+                if port % 2 == 0:
+                    rtcp.bind((host, port + 1))
+                    break
+            except OSError:
+                pass
+            rtp.close()
+            rtcp.close()
+        else:
+            raise OSError(f"no free pair of UDP ports on {host}")
+        self.rtp, self.rtcp, self.port = rtp, rtcp, port
+        for sock in (rtp, rtcp):
+            sock.setblocking(False)
+        rtp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+
+    def close(self) -> None:
+        """Closes both sockets."""
+        self.rtp.close()
+        self.rtcp.close()
+
+
+def pack_address(host: str, port: int) -> bytes:
+    """A socket address as the kernel reads it (Linux layout of sockaddr_in and sockaddr_in6)."""
+    if ":" in host:
+        return struct.pack(
+            "=HHI16sI", socket.AF_INET6, socket.htons(port), 0, socket.inet_pton(socket.AF_INET6, host), 0
+        )
+    return struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_aton(host))
+
+
+class Sender:
+    """One RTP stream of a session, over its connection or over UDP."""
+
+    def __init__(self, stream: RtpStream, clock_hz: int, first_time: int, faults: Faults, seed: str) -> None:
+        self.stream = stream
+        self.clock_hz = clock_hz
+        self.time_offset = first_time
+        self.started = False
+        self._faults = faults
+        self._packet_faults = PacketFaults(faults, seed)
+
+    def send(self, table: UnitTable, index: int, ticks: int, stamp: bytes | None, cut: bool = False) -> bool:
+        """Sends one unit; True when a fault lost or changed a packet of it."""
+        time = ticks + self.time_offset & 0xFFFFFFFF
+        if not cut and not self._faults.on_packets:
+            self._send_whole(table, index, time, stamp)
+            return False
+        packets = self.stream.pack_list(table, index, time, stamp)
+        packets, damaged = self._packet_faults.apply(packets[1:] if cut else packets)
+        self._send_garbage(self._packet_faults.garbage())
+        self._send_packets(packets)
+        return damaged or cut
+
+    def report(self, media_us: int, camera_us: int) -> None:
+        """Sends a sender report: media time `media_us` is the instant `camera_us` of the camera's clock."""
+        ticks = media_us * self.clock_hz // 1_000_000 + self.time_offset & 0xFFFFFFFF
+        seconds, rest_us = divmod(camera_us, 1_000_000)
+        ntp = (seconds + _NTP_UNIX_S << 32) + (rest_us << 32) // 1_000_000 & 0xFFFFFFFFFFFFFFFF
+        stream = self.stream
+        head = struct.pack(
+            ">BBHIQIII", 0x80, 200, 6, stream.ssrc, ntp, ticks, stream.packets, stream.payload_bytes & 0xFFFFFFFF
+        )
+        self.send_rtcp(head + struct.pack(">BBHIBB6s", 0x81, 202, 3, stream.ssrc, 1, 6, b"simcam"))
+
+    def bye(self) -> None:
+        """Says that the stream ends (RFC 3550 §6.6), after an empty receiver report as its compound demands."""
+        ssrc = self.stream.ssrc
+        self.send_rtcp(struct.pack(">BBHIBBHI", 0x80, 201, 1, ssrc, 0x81, 203, 1, ssrc))
+
+    def _send_whole(self, table: UnitTable, index: int, time: int, stamp: bytes | None) -> None:
+        raise NotImplementedError
+
+    def _send_packets(self, packets: list[bytes]) -> None:
+        raise NotImplementedError
+
+    def _send_garbage(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def send_rtcp(self, data: bytes) -> None:
+        """Sends one compound RTCP packet."""
+        raise NotImplementedError
+
+
+class TcpSender(Sender):
+    """Interleaved in the RTSP connection (RFC 2326 §10.12)."""
+
+    def __init__(
+        self, stream: RtpStream, clock_hz: int, first_time: int, faults: Faults, seed: str, outbox: Outbox, channel: int
+    ) -> None:
+        super().__init__(stream, clock_hz, first_time, faults, seed)
+        self._outbox = outbox
+        self._channel = channel
+
+    def _frame(self, channel: int, data: bytes) -> bytes:
+        return struct.pack(">BBH", 0x24, channel, len(data)) + data
+
+    def _send_whole(self, table: UnitTable, index: int, time: int, stamp: bytes | None) -> None:
+        self._outbox.send_unit(self.stream, table, index, time, stamp)
+
+    def _send_packets(self, packets: list[bytes]) -> None:
+        self._outbox.write(b"".join(self._frame(self._channel, packet) for packet in packets))
+
+    def _send_garbage(self, data: bytes) -> None:
+        self._outbox.write(data)
+
+    def send_rtcp(self, data: bytes) -> None:
+        """Sends one compound RTCP packet."""
+        self._outbox.write(self._frame(self._channel + 1, data))
+
+
+class UdpSender(Sender):
+    """A datagram per packet from the server's pair of ports to the client's."""
+
+    def __init__(
+        self, stream: RtpStream, clock_hz: int, first_time: int, faults: Faults, seed: str, pair: UdpPair,
+        host: str, ports: tuple[int, int],
+    ) -> None:  # fmt: skip
+        super().__init__(stream, clock_hz, first_time, faults, seed)
+        self._pair = pair
+        self._rtp_to, self.rtcp_to = (host, ports[0]), (host, ports[1])
+        self._address = pack_address(host, ports[0])
+        self.untaken = 0
+
+    def _send_whole(self, table: UnitTable, index: int, time: int, stamp: bytes | None) -> None:
+        self.untaken += self.stream.send_udp(self._pair.rtp.fileno(), self._address, table, index, time, stamp)
+
+    def _send_packets(self, packets: list[bytes]) -> None:
+        for packet in packets:
+            with contextlib.suppress(OSError):
+                self._pair.rtp.sendto(packet, self._rtp_to)
+
+    def _send_garbage(self, data: bytes) -> None:
+        if data:
+            self._send_packets([data])
+
+    def send_rtcp(self, data: bytes) -> None:
+        """Sends one compound RTCP packet."""
+        with contextlib.suppress(OSError):
+            self._pair.rtcp.sendto(data, self.rtcp_to)
