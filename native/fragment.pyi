@@ -1,0 +1,36 @@
+from collections.abc import Callable, Sequence
+from typing import final
+
+from native.moof import Fragment as Fragment
+from native.sink import Sink
+
+@final
+class FragmentBuilder:
+    def __init__(
+        self,
+        video_codec: str,
+        on_fragment: Callable[[Fragment], None],
+        *,
+        audio_rate_hz: int = 0,
+        fragment_90k: int = 90000,
+        unit_bytes_max: int = ...,
+        fragment_bytes_max: int = ...,
+        parameter_sets: Sequence[bytes] = (),
+    ) -> None: ...
+    @property
+    def video(self) -> Sink: ...
+    @property
+    def audio(self) -> Sink | None: ...
+    @property
+    def pending_bytes(self) -> int: ...
+    @property
+    def dropped_units(self) -> int: ...
+    @property
+    def dropped_audio(self) -> int: ...
+    def parameter_sets(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]: ...
+    def push_video(
+        self, time: int, arrival_us: int, sample: bytes, complete: bool = True, lost_packets: int = 0
+    ) -> None: ...
+    def push_audio(self, time: int, arrival_us: int, frame: bytes) -> None: ...
+    def flush(self, now_us: int, age_us: int) -> bool: ...
+    def finish(self) -> None: ...
