@@ -92,5 +92,10 @@ GAP_DTYPE: Final = np.dtype([("end_us", "<u8"), ("cause", "u1"), ("packets", "<u
 TIME_KEY_DTYPE: Final = np.dtype([("stream_id", ">u4"), ("start_us", ">u8")])
 KEY_FRAME_DTYPE: Final = np.dtype([("time_us", "<i8"), ("sequence", "<u4"), ("offset", "<i8")])
 
+# In chunks, sequences and key-frames, key STREAM_KEY + suffix: zeros that fill half a page, see Transaction
+PAGE_HEAD_SUFFIX: Final = b"\0"
+HALF_PAGE_BYTES: Final = 2030  # longest key and value that LMDB keeps inside a page of 4096 bytes
+ROW_KEY_BYTES_MIN: Final = SEQUENCE_KEY.size  # shorter keys are page heads
+
 TIME_MAX_US: Final = 2**63 - 1
 STREAM_NAME_BYTES_MAX: Final = 128

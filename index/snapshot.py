@@ -338,7 +338,7 @@ def row_before(cursor: lmdb.Cursor[bytes], key: bytes) -> tuple[bytes, bytes] | 
     if not found:
         return None
     row = cursor.item()
-    return row if row[0][:4] == key[:4] else None
+    return row if row[0][:4] == key[:4] and len(row[0]) >= schema.ROW_KEY_BYTES_MIN else None
 
 
 def _damage(stream_id: int, error: ValueError) -> DamageError:

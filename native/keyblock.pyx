@@ -266,7 +266,8 @@ cdef inline int64_t key_time(bytes key) noexcept:
 
 
 cdef inline bint same_stream(bytes key, bytes other) noexcept:
-    return PyBytes_GET_SIZE(key) >= 4 and memcmp(PyBytes_AS_STRING(key), PyBytes_AS_STRING(other), 4) == 0
+    # Shorter keys head the pages of a stream and are no rows.
+    return PyBytes_GET_SIZE(key) >= 8 and memcmp(PyBytes_AS_STRING(key), PyBytes_AS_STRING(other), 4) == 0
 
 
 cdef inline tuple step_before(cursor, bytes wanted):

@@ -103,17 +103,17 @@ def msgspec_json(camera: Camera) -> bytes:
 
 
 def test_growth_gives_way_to_a_reader_that_stays(tmp_path: Path) -> None:
-    with Index.open(tmp_path / "index", create=True, map_bytes=128 << 10) as index:
+    with Index.open(tmp_path / "index", create=True, map_bytes=1 << 20) as index:
         with index.write() as transaction:
-            transaction._txn.put(b"x", bytes(70_000), db=transaction._db.garbage)
+            transaction._txn.put(b"x", bytes(600_000), db=transaction._db.garbage)
         with index.read() as snapshot:
             with index.write() as transaction:
                 transaction.ensure_stream("a.main")
-            assert index._env.info()["map_size"] == 128 << 10
+            assert index._env.info()["map_size"] == 1 << 20
             assert snapshot.streams() == []
         with index.write() as transaction:
             assert [row.name for row in transaction.streams()] == ["a.main"]
-        assert index._env.info()["map_size"] == 256 << 10
+        assert index._env.info()["map_size"] == 2 << 20
 
 
 def test_an_exception_in_the_block_undoes_all_of_it(tmp_path: Path) -> None:
