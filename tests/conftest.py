@@ -1,7 +1,7 @@
 """What every test may ask for: tools and footage from outside, declared by a marker.
 
 A test marked `needs_ffmpeg`, `needs_chromium` or `needs_gst` is skipped with a reason on a machine without the tool,
-and fails instead when KEYREEL_CI is set: what CI installs, CI runs. `needs_corpus` is skipped where there is no footage.
+and fails instead when KEYREEL_CI is set: what CI installs, CI runs. `needs_corpus` is skipped without footage.
 """
 
 from __future__ import annotations

@@ -1,0 +1,7 @@
+"""`python -m keyreel` is the command `keyreel`."""
+
+from __future__ import annotations
+
+from keyreel.main import main
+
+main()

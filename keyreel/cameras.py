@@ -1,0 +1,127 @@
+"""The camera register from the command line.
+
+Kept true: an edit is one transaction, so many cameras are registered all or none; passwords are never printed; the
+recorder need not run, and need not be told.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from base.datadir import DataDir
+from base.errors import UserError
+from base.log import redact
+from index import Camera, Index
+from keyreel.node import prepare_index
+from keyreel.output import print_json, table
+
+_FLAGS: Final = {"": None, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+@contextmanager
+def open_index(data: Path, *, write: bool = False) -> Iterator[Index]:
+    """The node's index for a short piece of work; to write, the node is made when it is not there yet."""
+    datadir = DataDir.create(data) if write else DataDir.open(data)
+    if write:
+        prepare_index(datadir)
+    with Index.open(datadir.index_path, readonly=not write) as index:
+        yield index
+
+
+def add(data: Path, cameras: list[Camera], *, replace: bool, as_json: bool) -> None:
+    """Register cameras; one that is registered otherwise is refused unless `replace`."""
+    changed: list[Camera] = []
+    with open_index(data, write=True) as index, index.write() as transaction:
+        for camera in cameras:
+            known = transaction.camera(camera.id)
+            if known == camera:
+                continue
+            if known is not None and not replace:
+                raise UserError(
+                    f"camera {camera.id} is registered already, with {redact(known.main)}; "
+                    "add --replace to change it, or choose another id",
+                    reason="exists",
+                )
+            transaction.put_camera(camera)
+            changed.append(camera)
+    if as_json:
+        print_json({"cameras": [public(camera) for camera in cameras], "changed": len(changed)})
+        return
+    for camera in cameras if len(cameras) < 20 else []:
+        print(f"camera {camera.id}: {', '.join(camera.stream_names())}{'' if camera.enabled else ' (disabled)'}")
+    if len(cameras) >= 20:
+        print(f"{len(cameras)} cameras, {len(changed)} of them new or changed")
+
+
+def show(data: Path, as_json: bool) -> None:
+    """Print the register."""
+    with open_index(data) as index, index.read() as snapshot:
+        cameras = snapshot.cameras()
+    if as_json:
+        print_json({"cameras": [public(camera) for camera in cameras]})
+        return
+    rows = [
+        [c.id, "yes" if c.enabled else "no", c.transport, redact(c.main), redact(c.sub or ""), c.note] for c in cameras
+    ]
+    table(["camera", "enabled", "transport", "main", "sub", "note"], rows, "no camera is registered")
+
+
+def remove(data: Path, camera_id: str, as_json: bool) -> None:
+    """Take a camera out of the register."""
+    with Index.open(DataDir.open(data).index_path) as index, index.write() as transaction:
+        transaction.remove_camera(camera_id)
+    if as_json:
+        print_json({"removed": camera_id})
+    else:
+        print(f"camera {camera_id} is no longer recorded; its footage stays")
+
+
+def public(camera: Camera) -> dict[str, Any]:
+    """A camera without its passwords."""
+    fields: dict[str, Any] = msgspec.to_builtins(camera)
+    fields["main"] = redact(camera.main)
+    fields["sub"] = None if camera.sub is None else redact(camera.sub)
+    return fields
+
+
+def read_csv(path: Path) -> list[Camera]:
+    """Cameras from a CSV file whose head line names the fields of a camera."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.reader(file, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}") from None
+    fields = [field.strip() for field in rows[0]] if rows else []
+    unknown = set(fields) - set(Camera.__struct_fields__)
+    if unknown or not {"id", "main"} <= set(fields):
+        known = ", ".join(Camera.__struct_fields__)
+        raise UserError(f"{path}, line 1: the head line must name id and main, and no others than {known}")
+    cameras = [_camera(path, line, fields, row) for line, row in enumerate(rows[1:], 2) if row]
+    seen: set[str] = set()
+    for camera in cameras:
+        if camera.id in seen:
+            raise UserError(f"{path}: camera {camera.id} is there twice; keep one of the two")
+        seen.add(camera.id)
+    return cameras
+
+
+def _camera(path: Path, line: int, fields: list[str], row: list[str]) -> Camera:
+    values: dict[str, Any] = {}
+    try:
+        for field, text in zip(fields, (value.strip() for value in row), strict=True):
+            if field in ("allow_basic", "tls_verify", "enabled"):
+                if (flag := _FLAGS[text.lower()]) is not None:
+                    values[field] = flag
+            elif text:
+                values[field] = text
+        return Camera(**values)
+    except KeyError as error:
+        raise UserError(f"{path}, line {line}: {error.args[0]!r} is not yes or no") from None
+    except (TypeError, ValueError, UserError) as error:
+        raise UserError(f"{path}, line {line}: {error}") from None

@@ -1,0 +1,226 @@
+"""The command line: what can be typed, and which exit code comes back.
+
+Kept true: `--help` loads nothing of the product; every error made on purpose is one sentence on standard error; with
+`--json` standard output is one JSON document and nothing else.
+
+Exit codes: 0 done; 1 unexpected failure; 2 the command line or the request is wrong; 3 the camera, stream or range does
+not exist; 4 configuration or data folder is wrong, nothing was touched; 5 stored data failed a check; 6 a volume is
+missing or failed; 130 and 143 ended at once by a second signal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from base.errors import KeyreelError
+from base.service import exit_code
+
+DataOption = Annotated[Path, typer.Option("--data", envvar="KEYREEL_DATA", help="Data folder of the node.")]
+ConfigOption = Annotated[
+    Optional[Path],  # noqa: UP045 (typer evaluates this on 3.11)
+    typer.Option("--config", help="Configuration file; DATA/keyreel.toml when it exists."),
+]
+ListenOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--listen", metavar="HOST:PORT", help="Address of the API and the page; 127.0.0.1:8787 by default."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document for scripts.")]
+StreamArgument = Annotated[str, typer.Argument(help="Stream, like gate.main.")]
+TIME_HELP = "RFC 3339 with an offset, like 2026-03-01T08:30:00+07:00."
+
+app = typer.Typer(
+    name="keyreel",
+    help="Records RTSP cameras without transcoding and gives any moment back at once.",
+    epilog="Exit codes: 0 done, 1 unexpected failure, 2 wrong request, 3 not found, 4 wrong configuration or data "
+    "folder (nothing was touched), 5 stored data failed a check, 6 volume missing or failed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+camera_app = typer.Typer(help="The cameras this node records.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(camera_app, name="camera")
+
+
+@app.command()
+def serve(data: DataOption, config: ConfigOption = None, listen: ListenOption = None) -> None:
+    """Record the registered cameras and serve API and page, until Ctrl-C."""
+    from keyreel.serve import serve as run
+
+    raise typer.Exit(run(data, config, listen))
+
+
+@app.command()
+def record(data: DataOption, config: ConfigOption = None) -> None:
+    """Record alone, without API and page."""
+    from keyreel.serve import record as run
+
+    raise typer.Exit(run(data, config))
+
+
+@app.command()
+def play(data: DataOption, config: ConfigOption = None, listen: ListenOption = None) -> None:
+    """Serve API and page alone; several may run beside one recorder."""
+    from keyreel.serve import play as run
+
+    raise typer.Exit(run(data, config, listen))
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option("--data", help="Data folder of the demo.")] = Path("demo-data"),
+    listen: ListenOption = None,
+) -> None:
+    """Four simulated cameras over real RTSP, recorded and served, until Ctrl-C."""
+    from keyreel.demo import demo as run
+
+    raise typer.Exit(run(data, listen))
+
+
+@camera_app.command("add")
+def camera_add(
+    camera_id: Annotated[str, typer.Argument(metavar="ID", help="Short name: a-z, 0-9, '_' and '-'.")],
+    url: Annotated[str, typer.Argument(help="rtsp:// or rtsps:// address of the main stream.")],
+    data: DataOption,
+    sub: Annotated[Optional[str], typer.Option(help="Address of the sub stream.")] = None,  # noqa: UP045
+    transport: Annotated[str, typer.Option(help="tcp or udp.")] = "tcp",
+    allow_basic: Annotated[bool, typer.Option("--allow-basic", help="Send the password in clear if asked to.")] = False,
+    tls_verify: Annotated[bool, typer.Option(help="Check the certificate of an rtsps:// camera.")] = True,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Register without recording.")] = False,
+    note: Annotated[str, typer.Option(help="Anything worth remembering.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Change a camera that is registered already.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Register a camera; a running recorder starts with it within a second."""
+    from index import Camera
+    from keyreel.cameras import add
+
+    camera = Camera(
+        id=camera_id,
+        main=url,
+        sub=sub,
+        transport=transport,  # type: ignore[arg-type]
+        allow_basic=allow_basic,
+        tls_verify=tls_verify,
+        enabled=not disabled,
+        note=note,
+    )
+    add(data, [camera], replace=replace, as_json=json)
+
+
+@camera_app.command("import")
+def camera_import(
+    file: Annotated[Path, typer.Argument(help="CSV with a head line: id,main[,sub,transport,enabled,note,…].")],
+    data: DataOption,
+    replace: Annotated[bool, typer.Option("--replace", help="Change cameras that are registered already.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Register many cameras from a CSV file: all of them, or none."""
+    from keyreel.cameras import add, read_csv
+
+    add(data, read_csv(file), replace=replace, as_json=json)
+
+
+@camera_app.command("list")
+def camera_list(data: DataOption, json: JsonOption = False) -> None:
+    """The registered cameras; passwords are not shown."""
+    from keyreel.cameras import show
+
+    show(data, json)
+
+
+@camera_app.command("remove")
+def camera_remove(
+    camera_id: Annotated[str, typer.Argument(metavar="ID")], data: DataOption, json: JsonOption = False
+) -> None:
+    """Stop recording a camera. What was recorded of it stays."""
+    from keyreel.cameras import remove
+
+    remove(data, camera_id, json)
+
+
+@app.command()
+def status(data: DataOption, json: JsonOption = False) -> None:
+    """What the recorder does, a line per stream."""
+    from keyreel.show import show_status
+
+    show_status(data, json)
+
+
+@app.command()
+def timeline(
+    stream: StreamArgument,
+    data: DataOption,
+    start: Annotated[Optional[str], typer.Option(help=f"{TIME_HELP} A day before the end if absent.")] = None,  # noqa: UP045
+    end: Annotated[Optional[str], typer.Option(help=f"{TIME_HELP} Now if absent.")] = None,  # noqa: UP045
+    resolution: Annotated[float, typer.Option(min=0, help="Join what is nearer than this, seconds.")] = 0.0,
+    json: JsonOption = False,
+) -> None:
+    """When a stream was recorded, and why not where it was not."""
+    from keyreel.show import show_timeline
+
+    show_timeline(data, stream, start, end, resolution, json)
+
+
+@app.command()
+def clip(
+    stream: StreamArgument,
+    data: DataOption,
+    start: Annotated[str, typer.Option(help=TIME_HELP)],
+    end: Annotated[str, typer.Option(help=TIME_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="MP4 file to write; - for standard output.")],
+    json: JsonOption = False,
+) -> None:
+    """Cut a range into one MP4, byte for byte as the camera sent it."""
+    from keyreel.clip import write_clip
+
+    write_clip(data, stream, start, end, output, json)
+
+
+@app.command()
+def check(
+    data: DataOption,
+    deep: Annotated[bool, typer.Option("--deep", help="Also read every fragment and check its bytes.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Compare index and chunks; exit code 5 when something is wrong."""
+    from keyreel.tend import check as run
+
+    raise typer.Exit(run(data, deep, json))
+
+
+@app.command()
+def rebuild(data: DataOption, json: JsonOption = False) -> None:
+    """Make the index again from the chunk files alone; the recorder must be stopped."""
+    from keyreel.tend import rebuild as run
+
+    raise typer.Exit(run(data, json))
+
+
+@app.command()
+def version() -> None:
+    """The version of this program."""
+    from keyreel import version as number
+
+    print(number())
+
+
+def main() -> None:
+    """Entry point of the command `keyreel`."""
+    try:
+        app()
+    except KeyreelError as error:
+        print(f"keyreel: {error}", file=sys.stderr)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:  # the reader of our output left; that is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

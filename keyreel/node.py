@@ -1,0 +1,72 @@
+"""Opens one node: data folder, configuration, volumes and index, in the order in which refusing is harmless.
+
+Kept true: everything that can be refused is refused before anything is written; a volume is known by its identity file,
+so an unmounted disk is refused and never recorded over; the index is made again from the chunks when it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from base.config import Config, load
+from base.datadir import DataDir
+from base.errors import ConfigError, VolumeError
+from base.log import get_logger
+from chunks.volume import IDENTITY_NAME, Volume
+from index import Index
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A data folder and the configuration that goes with it."""
+
+    datadir: DataDir
+    config: Config
+
+
+def open_node(data: Path, config_path: Path | None = None, listen: str | None = None, *, create: bool = False) -> Node:
+    """Read configuration and identity: `config_path`, else DATA/keyreel.toml, else the defaults. Writes nothing
+    unless `create` is set and the folder is not a data folder yet."""
+    own = data / "keyreel.toml"
+    config = load(config_path or (own if own.exists() else None), listen=listen)
+    return Node(DataDir.create(data) if create else DataDir.open(data), config)
+
+
+@contextmanager
+def recording(node: Node) -> Iterator[int]:
+    """Hold the node for recording, with its index ready; yields the lock's descriptor."""
+    _verify_volumes(node)
+    with node.datadir.lock() as descriptor:
+        prepare_index(node.datadir)
+        yield descriptor
+
+
+def known_volumes(datadir: DataDir) -> list[Volume]:
+    """Every volume this node has recorded to; one that is not there now is refused with its name."""
+    return [Volume.open(path, volume_id) for volume_id, path in datadir.volumes.items()]
+
+
+def prepare_index(datadir: DataDir) -> None:
+    """Make the index: empty on first use, from the chunks when there are volumes and it was lost."""
+    if datadir.volumes and not (datadir.index_path / "data.mdb").exists():
+        from index.rebuild import rebuild
+
+        report = rebuild(datadir.index_path, known_volumes(datadir))
+        get_logger().warning("the index was gone and was made again from the chunks", report=str(report))
+    Index.open(datadir.index_path, create=True, node=datadir.node_id).close()
+
+
+def _verify_volumes(node: Node) -> None:
+    """Refuse to go on when a volume this node records to is not there, or is another one; reads only."""
+    known = {path.resolve(): volume_id for volume_id, path in node.datadir.volumes.items()}
+    for path in [Path(volume.path) for volume in node.config.volumes] or [node.datadir.media_path]:
+        volume_id = known.get(path.resolve())
+        if volume_id is not None:
+            Volume.open(path, volume_id)
+        elif node.config.volumes and not path.is_dir():
+            raise VolumeError(f"volume {path} is not a directory; mount the disk or make it", reason="missing")
+        elif (path / IDENTITY_NAME).exists() and (owner := Volume.open(path).node) != node.datadir.node_id:
+            raise ConfigError(f"volume {path} belongs to another node ({owner.hex()}); name another directory")

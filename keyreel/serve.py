@@ -1,0 +1,94 @@
+"""The commands that run until they are told to stop: serve, record, play.
+
+Kept true: what can be refused is refused before a program starts; the address is printed when it really answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from base.datadir import DataDir
+from base.log import setup
+from base.service import run_service
+from keyreel.child import run_program
+from keyreel.node import Node, open_node, recording
+from keyreel.supervise import Child, Supervisor
+
+POLL_S: Final = 0.05
+
+
+class Address(msgspec.Struct):
+    """What playback writes of itself to run/playback.json."""
+
+    pid: int
+    url: str
+
+
+def serve(data: Path, config: Path | None, listen: str | None) -> int:
+    """Recorder and playback of one node; the exit code."""
+
+    async def run() -> None:
+        node = open_node(data, config, listen, create=True)
+        setup("supervisor", node.config.log)
+        with recording(node) as lock:
+            supervisor = Supervisor(programs(data, config, listen, lock))
+            async with asyncio.TaskGroup() as group:
+                teller = group.create_task(tell_address(node, supervisor.children[-1]))
+                try:
+                    await supervisor.run()
+                finally:
+                    teller.cancel()
+
+    return run_service(run)
+
+
+def record(data: Path, config: Path | None) -> int:
+    """The recorder alone, in this process."""
+
+    async def run() -> None:
+        from recorder.main import run as run_recorder
+
+        node = open_node(data, config, create=True)
+        setup("recorder", node.config.log)
+        with recording(node):
+            await run_recorder(node.datadir, node.config)
+
+    return run_service(run)
+
+
+def play(data: Path, config: Path | None, listen: str | None) -> int:
+    """Playback alone, in this process."""
+    return run_program("playback", str(data), str(config or ""), listen or "")
+
+
+def programs(data: Path, config: Path | None, listen: str | None, lock: int) -> Sequence[Child]:
+    """The recorder, which inherits the data folder's lock, and playback."""
+    arguments = (str(data), str(config or ""), listen or "")
+    return [
+        Child("recorder", ("recorder", *arguments), inherit=(lock,)),
+        Child("playback", ("playback", *arguments)),
+    ]
+
+
+async def tell_address(node: Node, playback: Child) -> None:
+    """Print where the page is, as soon as playback answers there."""
+    url = await playback_url(node.datadir, playback)
+    print(f"Keyreel serves {node.datadir.path} at {url}", flush=True)
+
+
+async def playback_url(datadir: DataDir, playback: Child) -> str:
+    """The address that the running playback child published."""
+    path = datadir.run_path / "playback.json"
+    while True:
+        try:
+            address = msgspec.json.decode(path.read_bytes(), type=Address)
+            if address.pid == playback.pid:
+                return address.url
+        except (OSError, msgspec.DecodeError):
+            pass
+        await asyncio.sleep(POLL_S)

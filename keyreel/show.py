@@ -1,0 +1,129 @@
+"""`keyreel status` and `keyreel timeline`: what is recorded, read from the index and the recorder's status file.
+
+Kept true: these commands change nothing, and work whether the node runs or not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from base.clock import wall_us
+from base.datadir import DataDir
+from base.errors import NotFound, UserError
+from base.status import RecorderStatus, StreamStatus, read_status
+from base.units import US, format_time, parse_time
+from index import Index, Snapshot
+from keyreel.cameras import open_index
+from keyreel.output import bytes_text, print_json, rate_text, span_text, table
+
+STALE_US: Final = 5 * US  # the recorder writes its status once a second
+DAY_US: Final = 86_400 * US
+STREAM_HEAD: Final = ["stream", "state", "codec", "recorded", "bit rate", "lost", "watermark", "detail"]
+
+
+def live_status(datadir: DataDir) -> RecorderStatus | None:
+    """The recorder's last word, if it is alive and has spoken in the last seconds."""
+    status = read_status(datadir.status_path) if datadir.locked() else None
+    return status if status is not None and wall_us() - status.updated_us < STALE_US else None
+
+
+def stream_report(snapshot: Snapshot, name: str, enabled: bool, status: StreamStatus | None) -> dict[str, Any]:
+    """One stream's state and counters with what the index holds of it."""
+    row = snapshot.stream(name)
+    first = None if row is None else snapshot.seek_next(row.id, 0)
+    until_us = 0 if row is None else snapshot.durable_until(row.id)
+    report: dict[str, Any] = msgspec.to_builtins(status) if status else {"name": name, "state": _idle(enabled)}
+    report["recorded_from"] = None if first is None else format_time(first.time_us)
+    report["durable_until"] = format_time(until_us) if until_us else None
+    report["recorded_s"] = 0.0 if first is None else max(until_us - first.time_us, 0) / US
+    return report
+
+
+def stream_reports(index: Index, status: RecorderStatus | None) -> list[dict[str, Any]]:
+    """All streams: those of registered cameras, and those that only have footage."""
+    spoken = {stream.name: stream for stream in status.streams} if status else {}
+    with index.read() as snapshot:
+        enabled = {name: camera.enabled for camera in snapshot.cameras() for name in camera.stream_names()}
+        names = sorted(enabled.keys() | {row.name for row in snapshot.streams()} | spoken.keys())
+        return [stream_report(snapshot, name, enabled.get(name, False), spoken.get(name)) for name in names]
+
+
+def show_status(data: Path, as_json: bool) -> None:
+    """Print the node's state."""
+    datadir = DataDir.open(data)
+    status = live_status(datadir)
+    with open_index(data) as index:
+        streams = stream_reports(index, status)
+    if as_json:
+        recorder = None if status is None else msgspec.to_builtins(status)
+        if recorder is not None:
+            del recorder["streams"]
+        print_json({"node": datadir.node_id.hex(), "recorder": recorder, "streams": streams})
+        return
+    print(f"recorder: {f'process {status.pid}' if status else 'not running'}")
+    for volume in status.volumes if status else []:
+        print(f"volume {volume.path}: {volume.state}, {bytes_text(volume.free_bytes)} free")
+    table(STREAM_HEAD, [stream_line(stream) for stream in streams], "no camera is registered and nothing is recorded")
+
+
+def stream_line(stream: dict[str, Any]) -> list[str]:
+    """One stream as the cells of a table: span, bit rate, loss, watermark."""
+    until = stream["durable_until"]
+    detail = stream.get("detail") or stream.get("reason") or ""
+    return [
+        stream["name"],
+        stream["state"],
+        "+".join(part for part in (stream.get("codec", ""), stream.get("audio", "")) if part),
+        span_text(round(stream["recorded_s"] * US)),
+        rate_text(stream["bitrate_bps"]) if stream.get("bitrate_bps") else "-",
+        str(stream["lost_packets"]) if "lost_packets" in stream else "-",
+        until[:23] + "Z" if until else "-",
+        detail,
+    ]
+
+
+def show_timeline(
+    data: Path, name: str, start: str | None, end: str | None, resolution_s: float, as_json: bool
+) -> None:
+    """Print spans and gaps of one stream."""
+    end_us = parse_time(end) if end else wall_us()
+    start_us = parse_time(start) if start else end_us - DAY_US
+    if end_us <= start_us:
+        raise UserError("the end is not after the start; give an --end later than --start", reason="bad-range")
+    with open_index(data) as index, index.read() as snapshot:
+        stream_id = stream_id_of(snapshot, name)
+        answer = snapshot.timeline(stream_id, start_us, end_us, round(resolution_s * US))
+    spans = [{"start": format_time(a), "end": format_time(b)} for a, b in answer.spans]
+    gaps = [
+        {"start": format_time(gap.start_us), "end": format_time(gap.end_us), "cause": cause_word(gap.cause.name)}
+        for gap in answer.gaps
+    ]
+    until = format_time(answer.durable_until_us) if answer.durable_until_us else None
+    if as_json:
+        print_json({"stream": name, "spans": spans, "gaps": gaps, "durable_until": until})
+        return
+    rows = [[span["start"], span["end"], "recorded"] for span in spans]
+    rows += [[gap["start"], gap["end"], f"gap: {gap['cause']}"] for gap in gaps]
+    table(["start", "end", ""], sorted(rows), "nothing is recorded in this range")
+
+
+def stream_id_of(snapshot: Snapshot, name: str) -> int:
+    """The stream's id, or an error that helps with the name."""
+    row = snapshot.stream(name)
+    if row is None:
+        known = [stream.name for stream in snapshot.streams()]
+        near = ", ".join([other for other in known if name.split(".")[0] in other][:5] or known[:5]) or "none yet"
+        raise NotFound(f"no stream is called {name!r}; streams with footage: {near}")
+    return row.id
+
+
+def cause_word(name: str) -> str:
+    """A gap's cause as it is printed, like packet-loss."""
+    return name.lower().replace("_", "-")
+
+
+def _idle(enabled: bool) -> str:
+    return "not-running" if enabled else "disabled"
