@@ -18,7 +18,7 @@ from keyreel.node import Node, open_node, recording
 from keyreel.output import table
 from keyreel.serve import playback_url, programs
 from keyreel.show import STREAM_HEAD, live_status, stream_line, stream_reports
-from keyreel.supervise import Child, Supervisor
+from keyreel.supervise import Child, Supervisor, program
 from simcam.encode import LoopSpec, make_loop
 from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
@@ -46,7 +46,7 @@ def demo(data: Path, listen: str | None) -> int:
             await asyncio.gather(*(asyncio.to_thread(make_loop, loop) for loop in CAMERAS.values()))
             port = _free_port()
             _register(node, port)
-            children = [Child("simcam", ("simcam", HOST, str(port))), *programs(data, None, listen, lock)]
+            children = [program("simcam", HOST, str(port)), *programs(data, None, listen, lock)]
             supervisor = Supervisor(children)
             async with asyncio.TaskGroup() as group:
                 teller = group.create_task(_tell(node, children[-1]))

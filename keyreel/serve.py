@@ -17,7 +17,7 @@ from base.log import setup
 from base.service import run_service
 from keyreel.child import run_program
 from keyreel.node import Node, open_node, recording
-from keyreel.supervise import Child, Supervisor
+from keyreel.supervise import Child, Supervisor, program
 
 POLL_S: Final = 0.05
 
@@ -69,10 +69,7 @@ def play(data: Path, config: Path | None, listen: str | None) -> int:
 def programs(data: Path, config: Path | None, listen: str | None, lock: int) -> Sequence[Child]:
     """The recorder, which inherits the data folder's lock, and playback."""
     arguments = (str(data), str(config or ""), listen or "")
-    return [
-        Child("recorder", ("recorder", *arguments), inherit=(lock,)),
-        Child("playback", ("playback", *arguments)),
-    ]
+    return [program("recorder", *arguments, inherit=(lock,)), program("playback", *arguments)]
 
 
 async def tell_address(node: Node, playback: Child) -> None:

@@ -38,6 +38,12 @@ class Child:
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+def program(name: str, *arguments: str, inherit: Sequence[int] = ()) -> Child:
+    """A program of ours as a child of this process."""
+    # -P keeps a folder called `index` or `base` in the operator's working directory from being imported
+    return Child(name, ("-P", "-m", "keyreel.child", str(os.getpid()), name, *arguments), inherit)
+
+
 class Supervisor:
     """Keeps the children running until the program's stop event is set."""
 
@@ -83,7 +89,7 @@ class Supervisor:
         """Start the child, wait until it ends or is stopped; its exit code, negative for a signal."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-P", "-m", "keyreel.child", str(os.getpid()), *child.command),
+            *child.command,
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=child.inherit,
             start_new_session=True,  # Ctrl-C reaches the supervisor alone, which then stops its children in order
