@@ -59,11 +59,6 @@ class SentPicture:
         return self.track.table.sample(self.index, self.stamp)
 
     @property
-    def nals(self) -> bytes:
-        """Its NAL units behind Annex-B start codes."""
-        return b"".join(b"\0\0\0\1" + nal for nal in self.track.table.parts(self.index))
-
-    @property
     def sha256(self) -> bytes:
         """SHA-256 of the sample."""
         return hashlib.sha256(self.sample).digest()

@@ -70,13 +70,17 @@ class PacketFaults:
     def __init__(self, faults: Faults, seed: str) -> None:
         self._faults = faults
         self._random = random.Random(seed)
-        self._held: list[tuple[int, bytes]] = []
+        self.held: list[tuple[int, bytes]] = []  # (packets to let pass first, packet)
 
     def apply(self, packets: Sequence[bytes]) -> tuple[list[bytes], bool]:
-        """The packets to send instead, and whether one was lost or changed."""
+        """The packets to send instead, and whether one was lost or changed.
+
+        A packet held back leaves some packets later, at the latest with the next unit.
+        """
         faults, chance = self._faults, self._random.random
         out: list[bytes] = []
         damaged = False
+        old = len(self.held)
         for packet in packets:
             if faults.loss and chance() < faults.loss:
                 damaged = True
@@ -86,14 +90,15 @@ class PacketFaults:
             if faults.corrupt and chance() < faults.corrupt:
                 packet, damaged = self._flipped(packet), True
             if faults.reorder and chance() < faults.reorder:
-                self._held.append((_REORDER_DEPTH, packet))
-            else:
-                out.append(packet)
-                self._held = [(left - 1, held) for left, held in self._held]
-            if faults.duplicate and chance() < faults.duplicate:
-                out.append(packet)
-            while self._held and self._held[0][0] <= 0:
-                out.append(self._held.pop(0)[1])
+                self.held.append((_REORDER_DEPTH, packet))
+                continue
+            out += [packet] * (1 + (chance() < faults.duplicate))
+            self.held = [(left - 1, held) for left, held in self.held]
+            while self.held and self.held[0][0] <= 0:
+                out.append(self.held.pop(0)[1])
+                old -= 1
+        out += [held for _, held in self.held[: max(old, 0)]]
+        del self.held[: max(old, 0)]
         return out, damaged
 
     def garbage(self) -> bytes:

@@ -6,6 +6,7 @@ Kept true: the addresses are printed, one a line, only once the server listens.
 from __future__ import annotations
 
 import asyncio
+import enum
 import signal
 import ssl
 import sys
@@ -21,6 +22,15 @@ from simcam.encode import LoopSpec
 from simcam.faults import Faults
 from simcam.server import SimcamServer
 from simcam.spec import AuthScheme, CameraSpec, LoopSource
+
+
+class LoopName(enum.StrEnum):
+    """What default cameras show."""
+
+    SMALL = "small"
+    LOAD = "load"
+    MIXED = "mixed"
+
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -52,6 +62,7 @@ class CameraText(msgspec.Struct, forbid_unknown_fields=True):
     session_timeout_s: int = 60
 
 
+ADDRESSES_MAX: Final = 100  # a reader who stops reading must not stop the cameras
 _LOOP_FIELDS: Final = tuple(name for name in CameraText.__struct_fields__ if name in LoopSpec.__struct_fields__)
 
 
@@ -76,17 +87,19 @@ def parse_camera(text: str, *, log: bool = False) -> CameraSpec:
     )  # fmt: skip
 
 
-def default_cameras(count: int, *, mixed: bool, loop: LoopSpec) -> list[CameraSpec]:
-    """`cam1` to `camN`: all showing one loop, or a mix of codecs and sound."""
-    mix = [
-        LoopSpec(name="mix1", audio="aac"),
-        LoopSpec(name="mix2", profile="baseline", audio="pcmu"),
-        LoopSpec(name="mix3", codec="h265"),
-        LoopSpec(name="mix4", codec="h265", width=320, height=180, audio="pcma"),
-    ]
-    return [
-        CameraSpec(f"cam{number + 1}", mix[number % len(mix)] if mixed else loop, log=False) for number in range(count)
-    ]
+def default_cameras(count: int, loop: LoopName, bitrate_bps: int) -> list[CameraSpec]:
+    """`cam0`, `cam1`, …: all with one small loop, one loop padded to a bit rate, or a mix of codecs and sound."""
+    loops = {
+        LoopName.SMALL: [LoopSpec()],
+        LoopName.LOAD: [LoopSpec(name="load", fps=25, gop=50, seconds=4, bitrate_bps=bitrate_bps, padded=True)],
+        LoopName.MIXED: [
+            LoopSpec(name="mix0", audio="aac"),
+            LoopSpec(name="mix1", profile="baseline", audio="pcmu"),
+            LoopSpec(name="mix2", codec="h265"),
+            LoopSpec(name="mix3", codec="h265", width=320, height=180, audio="pcma"),
+        ],
+    }[loop]
+    return [CameraSpec(f"cam{number}", loops[number % len(loops)], log=False) for number in range(count)]
 
 
 async def _serve(specs: list[CameraSpec], host: str, port: int, tls: ssl.SSLContext | None) -> None:
@@ -95,19 +108,23 @@ async def _serve(specs: list[CameraSpec], host: str, port: int, tls: ssl.SSLCont
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, done.set)
     async with SimcamServer(specs, host=host, port=port, tls=tls) as server:
-        for spec in specs:
-            print(server.url(spec.name), flush=True)
+        print("\n".join(server.url(spec.name) for spec in specs[:ADDRESSES_MAX]), flush=True)
+        if len(specs) > ADDRESSES_MAX:
+            print(f"… and {len(specs) - ADDRESSES_MAX} more", flush=True)
         await done.wait()
 
 
 @app.command()
 def serve(
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = "127.0.0.1:8554",
-    cameras: Annotated[int, typer.Option(min=0, help="How many default cameras: cam1, cam2, …")] = 0,
-    mixed: Annotated[bool, typer.Option(help="Default cameras mix H.264, H.265, AAC and G.711.")] = False,
-    bitrate: Annotated[float, typer.Option(min=0.0, help="Mbit/s of default cameras, padded; 0: as encoded.")] = 0.0,
-    fps: Annotated[int, typer.Option(help="Pictures per second of default cameras.")] = 15,
-    gop: Annotated[int, typer.Option(help="Pictures from key picture to key picture of default cameras.")] = 30,
+    cameras: Annotated[int, typer.Option(min=0, help="How many default cameras: cam0, cam1, … [default: 4]")] = 0,
+    loop: Annotated[
+        LoopName,
+        typer.Option(
+            help="What default cameras show: small: 360p15; load: 25 fps at --bitrate; mixed: H.264, H.265, sound."
+        ),
+    ] = LoopName.SMALL,
+    bitrate: Annotated[int, typer.Option(min=1, help="Bit rate of the load loop, bit/s.")] = 4_000_000,
     camera: Annotated[
         list[str] | None,
         typer.Option(help="A camera, as name=gate,codec=h265,audio=aac,user=u,password=p,loss=0.01 (repeatable)."),
@@ -121,16 +138,13 @@ def serve(
 ) -> None:
     """Simulated cameras over real RTSP: H.264 and H.265, stamped pictures, faults on demand.
 
-    Prints the address of each camera. Faults can be changed while it runs, with SET_PARAMETER on the camera's address.
+    Prints the addresses once the cameras answer. Faults can be changed while it runs: SET_PARAMETER on the address.
     """
     host, _, port = listen.rpartition(":")
-    spec = LoopSpec(fps=fps, gop=gop)
-    if bitrate:
-        spec = LoopSpec(fps=fps, gop=gop, seconds=4, bitrate_bps=int(bitrate * 1e6), padded=True)
     try:
         specs = [parse_camera(text) for text in camera or []]
         specs += [CameraSpec(path.name, path.resolve(), log=False) for path in file or []]
-        specs += default_cameras(cameras if specs or cameras else 4, mixed=mixed, loop=spec)
+        specs += default_cameras(cameras if specs or cameras else 4, loop, bitrate)
         tls = None
         if tls_cert:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -177,12 +177,15 @@ class Sender:
     def send(self, table: UnitTable, index: int, ticks: int, stamp: bytes | None, cut: bool = False) -> bool:
         """Sends one unit; True when a fault lost or changed a packet of it."""
         time = ticks + self.time_offset & 0xFFFFFFFF
+        faults = self._packet_faults
         if not cut and not self._faults.on_packets:
+            if faults.held:
+                self._send_packets(faults.apply(())[0])
             self._send_whole(table, index, time, stamp)
             return False
         packets = self.stream.pack_list(table, index, time, stamp)
-        packets, damaged = self._packet_faults.apply(packets[1:] if cut else packets)
-        self._send_garbage(self._packet_faults.garbage())
+        packets, damaged = faults.apply(packets[1:] if cut else packets)
+        self._send_garbage(faults.garbage())
         self._send_packets(packets)
         return damaged or cut
 

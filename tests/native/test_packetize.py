@@ -11,64 +11,8 @@ from hypothesis import strategies as st
 
 from native.packetize import RtpStream, UnitTable
 from simcam.sender import pack_address
-
-
-def rtp(packet: bytes) -> tuple[int, int, int, int, int, bytes]:
-    first, second, sequence, time, ssrc = struct.unpack(">BBHII", packet[:12])
-    assert first == 0x80
-    return second >> 7, second & 0x7F, sequence, time, ssrc, packet[12:]
-
-
-def unpack_h264(payloads: list[bytes]) -> list[bytes]:
-    nals: list[bytes] = []
-    for payload in payloads:
-        kind = payload[0] & 0x1F
-        if kind == 24:
-            at = 1
-            while at < len(payload):
-                size = int.from_bytes(payload[at : at + 2], "big")
-                nals.append(payload[at + 2 : at + 2 + size])
-                at += 2 + size
-        elif kind == 28:
-            if payload[1] & 0x80:
-                nals.append(bytes([payload[0] & 0xE0 | payload[1] & 0x1F]))
-            nals[-1] += payload[2:]
-        else:
-            nals.append(payload)
-    return nals
-
-
-def unpack_h265(payloads: list[bytes], donl: bool) -> tuple[list[bytes], list[int]]:
-    nals: list[bytes] = []
-    order: list[int] = []
-    skip = 2 if donl else 0
-    for payload in payloads:
-        kind = payload[0] >> 1 & 0x3F
-        if kind == 48:
-            at = 2
-            while at < len(payload):
-                if donl and at == 2:
-                    order.append(int.from_bytes(payload[at : at + 2], "big"))
-                    at += 2
-                elif donl:
-                    order.append(order[-1] + payload[at] + 1 & 0xFFFF)
-                    at += 1
-                size = int.from_bytes(payload[at : at + 2], "big")
-                nals.append(payload[at + 2 : at + 2 + size])
-                at += 2 + size
-        elif kind == 49:
-            at = 3
-            if payload[2] & 0x80:
-                nals.append(bytes([payload[0] & 0x81 | (payload[2] & 0x3F) << 1, payload[1]]))
-                if donl:
-                    order.append(int.from_bytes(payload[3:5], "big"))
-                    at += 2
-            nals[-1] += payload[at:]
-        else:
-            if donl:
-                order.append(int.from_bytes(payload[2:4], "big"))
-            nals.append(payload[:2] + payload[2 + skip :])
-    return nals, order
+from tests.simcam.viewer import split_rtp as rtp
+from tests.simcam.viewer import unpack_h264, unpack_h265
 
 
 def deinterleave(data: bytes, channel: int) -> list[bytes]:
