@@ -21,7 +21,6 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
-from types import ModuleType
 
 from base.errors import ConfigError, DamageError, KeyreelError, NotFound, UserError, VolumeError
 
@@ -32,12 +31,6 @@ EXIT_NOT_FOUND = 3  # the camera, stream or range named does not exist
 EXIT_CONFIG = 4  # configuration or data folder is wrong; nothing was touched
 EXIT_DAMAGE = 5  # stored data failed a check
 EXIT_VOLUME = 6  # a volume is missing or failed
-
-_uvloop: ModuleType | None
-try:
-    import uvloop as _uvloop
-except ImportError:  # platforms without uvloop
-    _uvloop = None
 
 _stop: ContextVar[asyncio.Event] = ContextVar("stop")
 
@@ -80,8 +73,9 @@ def exit_code(error: BaseException) -> int:
 def run_service(main: Callable[[], Awaitable[None]]) -> int:
     """Run a program on uvloop until it returns, fails, or is told to stop; returns the exit code."""
     try:
-        factory = None if _uvloop is None else _uvloop.new_event_loop
-        with asyncio.Runner(loop_factory=factory) as runner:
+        import uvloop  # here, so that short commands do not pay for it
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_guarded(main))
     except KeyreelError as error:
         print(f"keyreel: {error}", file=sys.stderr, flush=True)
