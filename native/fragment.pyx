@@ -23,7 +23,7 @@ from native.slab cimport (
     SLAB_PAYLOAD, Chain, Slab, chain_append, chain_forget, chain_free, chain_put_u32, chain_read, chain_truncate
 )
 
-from native.moof import Fragment  # noqa: F811  (also the importable name)
+import native.moof
 
 cdef enum:
     JUMP_US = 10_000_000  # media clock against arrival
@@ -77,6 +77,9 @@ cdef class AudioSink(Sink):
 
     cdef int unit_drop(self, uint32_t lost_packets) except -1:
         return self.owner.audio_drop()
+
+
+globals()["Fragment"] = native.moof.Fragment  # what the callback gets, importable beside its maker
 
 
 cdef int hand_extent(Chain* chain, int64_t start, int64_t end, Extent* extent) except -1:

@@ -1,0 +1,173 @@
+"""The read side of one chunk file, sealed or growing.
+
+Kept true: nothing is written; no byte of a fragment is given out before its CRC, its stream, chunk, number and place
+were checked; a table handed out never changes. Safe to use from many threads.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+from base.errors import DamageError
+from chunks.format import (
+    HEADER_BYTES_MAX,
+    MFRO_BYTES,
+    TABLE_BYTES_MAX,
+    TABLE_END,
+    Header,
+    Table,
+    header_size,
+    seed_of,
+    unpack_header,
+    unpack_seal,
+    unpack_table,
+)
+from chunks.frametable import FrameTable
+from chunks.records import ChunkHead
+from chunks.walk import names, walk_fragments
+from native.crc import crc32c
+from native.moof import SEAL_SIZE
+
+__all__ = ["ChunkFile", "FrameTable", "read_footer", "read_header"]
+
+_FIRST_READ: Final = 4096
+_END_READ: Final = 65536  # table and mfra of ten minutes
+
+
+def read_header(handle: int, path: Path) -> Header:
+    """A chunk file's header; DamageError with reason `head` when it has none."""
+    data = os.pread(handle, _FIRST_READ, 0)
+    try:
+        size = header_size(data)
+        if size == 0 or size > len(data):
+            data = os.pread(handle, HEADER_BYTES_MAX, 0)
+            size = header_size(data)
+        if size == 0 or size > len(data):
+            raise DamageError("the file ends inside its head", reason="head")
+        return unpack_header(data[:size])
+    except DamageError as error:
+        raise DamageError(f"{path}: {error}", reason=error.reason) from None
+
+
+def read_footer(handle: int, head: ChunkHead, size: int) -> Table | None:
+    """The frame table of a sealed chunk; None when the file has no end of its own, DamageError when it is spoilt."""
+    start = max(0, size - _END_READ)
+    data = os.pread(handle, size - start, start)
+    if len(data) < MFRO_BYTES or data[-MFRO_BYTES + 4 : -MFRO_BYTES + 8] != b"mfro":
+        return None
+    end = size - int.from_bytes(data[-4:], "big")
+    if end - TABLE_END.size < 0:
+        raise DamageError("mfro is longer than the file", reason="table")
+    offset, _ = TABLE_END.unpack(os.pread(handle, TABLE_END.size, end - TABLE_END.size))
+    if not 0 < offset < end or end - offset > TABLE_BYTES_MAX:
+        raise DamageError("the frame table is not where the chunk's end says", reason="table")
+    raw = data[offset - start : end - start] if offset >= start else os.pread(handle, end - offset, offset)
+    return unpack_table(raw, offset, head)
+
+
+class ChunkFile:
+    """One open chunk file. `expect` is (stream id, chunk sequence) it must be, as the index says."""
+
+    def __init__(self, path: Path, *, expect: tuple[int, int] | None = None) -> None:
+        self.path = path
+        self._handle = -1
+        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        header = read_header(self._handle, path)
+        self.head: Final = header.head
+        self.config: Final = header.config
+        self.header_bytes: Final = header.size
+        if expect is not None and expect != (self.head.stream_id, self.head.sequence):
+            raise DamageError(f"{path} is chunk {self.head.sequence} of stream {self.head.stream_id}, not {expect}")
+        self._seed = seed_of(self.head)
+        self._lock = threading.Lock()
+        self._sealed = False
+        self._known = FrameTable.from_records(b"")
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing."""
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def fileno(self) -> int:
+        """The descriptor, for reads by offset."""
+        return self._handle
+
+    @property
+    def sealed(self) -> bool:
+        """The chunk has its end and will not change; asked of the file until it says yes."""
+        if not self._sealed:
+            end = os.pread(self._handle, MFRO_BYTES, max(0, os.fstat(self._handle).st_size - MFRO_BYTES))
+            return end[4:8] == b"mfro"
+        return True
+
+    def table(self, *, upto: int | None = None) -> FrameTable:
+        """All whole fragments, or those that end at or before file offset `upto`, which is known to be durable."""
+        with self._lock:
+            if not self._sealed and (upto is None or self._known.end < upto):
+                self._refresh(upto)
+            known = self._known
+        if upto is None or known.end <= upto:
+            return known
+        return known.first(int((known.offset + known.length <= upto).sum()))
+
+    def refresh(self) -> FrameTable:
+        """The table as far as the file goes now; continues where the last walk stopped."""
+        return self.table()
+
+    def _refresh(self, upto: int | None) -> None:
+        size = os.fstat(self._handle).st_size
+        if len(self._known) == 0:
+            try:
+                footer = read_footer(self._handle, self.head, size)
+            except DamageError:
+                footer = None  # the fragments are still there; walk them
+            if footer is not None:
+                self._known = FrameTable.from_records(footer.records)
+                self._sealed = True
+                return
+        start = self._known.end or self.header_bytes
+        limit = size if upto is None else min(size, upto)
+        trusted = 0 if upto is None else limit
+        steps = walk_fragments(self._handle, self.head, start, limit, trusted)
+        if records := self._sound([step.record for step in steps]):
+            later = FrameTable.from_records(records)
+            self._known = self._known.joined(later) if len(self._known) else later
+
+    @staticmethod
+    def _sound(records: list[bytes]) -> bytes:
+        """The records joined, without those whose boxes contradict their seal."""
+        joined = b"".join(records)
+        try:
+            FrameTable.from_records(joined)
+        except DamageError:
+            return b"".join(record for record in records if _is_sound(record))
+        return joined
+
+    def read_fragment(self, i: int, table: FrameTable) -> bytes:
+        """The i-th fragment of a table of this file, from prft to seal; DamageError when it is not what was written."""
+        offset, length = int(table.offset[i]), int(table.length[i])
+        data = os.pread(self._handle, length, offset)
+        seal = unpack_seal(data, length - SEAL_SIZE) if len(data) == length else None
+        if (
+            seal is None
+            or not names(seal, self.head)
+            or (seal.number, seal.offset, seal.length) != (int(table.number[i]), offset, length)
+            or crc32c(memoryview(data)[:-4], self._seed) != seal.crc
+        ):
+            raise DamageError(f"{self.path}: the fragment at {offset} is not what was written; the range is a gap")
+        return data
+
+
+def _is_sound(record: bytes) -> bool:
+    try:
+        FrameTable.from_records(record)
+    except DamageError:
+        return False
+    return True

@@ -1,0 +1,148 @@
+"""What an earlier process left: records of a chunk file from the file alone, and the sealing of a torn one.
+
+Kept true: a sealed chunk is never written to; what a torn tail holds is kept in `<name>.torn-<offset>` beside the
+chunk before it is cut off, and synced first; doing it again changes nothing. Below `from_offset`, which the index
+knows to be durable, damage does not end the chunk; from there on the first fragment that fails its CRC does.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from base.errors import DamageError
+from chunks.format import Table, TableBuilder, seed_of, stored_record, unpack_seal
+from chunks.frametable import FrameTable
+from chunks.reader import read_footer, read_header
+from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, StoredRecord
+from chunks.volume import sync_directory
+from chunks.walk import Step, walk_fragments
+from native.crc import crc32c
+from native.moof import SEAL_SIZE
+
+_COPY_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What is in the chunk now; `cut_bytes` went to `side_path`."""
+
+    records: list[StoredRecord]
+    cut_bytes: int = 0
+    side_path: Path | None = None
+
+
+def scan(path: Path) -> list[StoredRecord]:
+    """The records of a chunk, read-only: by its frame table when sealed, else by a walk of its fragments."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header = read_header(handle, path)
+        size = os.fstat(handle).st_size
+        opened = ChunkOpened(header.head, header.config, header.size)
+        try:
+            table = read_footer(handle, header.head, size)
+        except DamageError:
+            table = None
+        if table is not None:
+            return _sealed_records(opened, table, size)
+        steps = walk_fragments(handle, header.head, header.size, size)
+        return [opened, *(stored_record(step.seal) for step in steps)]
+    finally:
+        os.close(handle)
+
+
+def recover(path: Path, from_offset: int = 0) -> Recovered:
+    """Seal what an earlier process left open; records of the whole chunk."""
+    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        header = read_header(handle, path)
+        opened = ChunkOpened(header.head, header.config, header.size)
+        size = os.fstat(handle).st_size
+        try:
+            table = read_footer(handle, header.head, size)
+        except DamageError:
+            table = None
+        if table is not None:
+            return Recovered(_sealed_records(opened, table, size))
+        steps = list(_sound_steps(handle, header.head, header.size, size, from_offset))
+        end = steps[-1].seal.offset + steps[-1].seal.length if steps else header.size
+        end = max(end, min(from_offset, size))
+        side_path = _keep_tail(handle, path, end, size)
+        records = _seal(handle, opened, steps, end)
+        return Recovered(records, size - end, side_path)
+    finally:
+        os.close(handle)
+
+
+def _sealed_records(opened: ChunkOpened, table: Table, size: int) -> list[StoredRecord]:
+    columns = FrameTable.from_records(table.records)
+    records: list[StoredRecord] = [opened]
+    at = 0
+    for head_length in columns.head_length.tolist():
+        seal = unpack_seal(table.records, at + head_length)
+        assert seal is not None
+        records.append(stored_record(seal))
+        at += head_length + SEAL_SIZE
+    head = opened.head
+    return [*records, ChunkSealed(head.stream_id, head.sequence, table.end_us, size, table.offset)]
+
+
+def _sound_steps(handle: int, head: ChunkHead, start: int, size: int, trusted: int) -> list[Step]:
+    """Fragments the file holds; those the index does not know have their CRC checked."""
+    seed, steps = seed_of(head), []
+    for step in walk_fragments(handle, head, start, size, trusted):
+        seal = step.seal
+        sound = _decodes(step.record)
+        if seal.offset >= trusted:
+            data = os.pread(handle, seal.length, seal.offset)
+            if not sound or len(data) != seal.length or crc32c(memoryview(data)[:-4], seed) != seal.crc:
+                break
+        if sound:
+            steps.append(step)
+    return steps
+
+
+def _decodes(record: bytes) -> bool:
+    try:
+        FrameTable.from_records(record)
+    except DamageError:
+        return False
+    return True
+
+
+def _keep_tail(handle: int, path: Path, end: int, size: int) -> Path | None:
+    """Copy [end, size) beside the chunk and make the copy durable."""
+    if end >= size:
+        return None
+    side_path = path.with_name(f"{path.name}.torn-{end}")
+    with side_path.open("wb") as side:
+        at = end
+        while at < size:
+            data = os.pread(handle, min(_COPY_BYTES, size - at), at)
+            if not data:
+                break
+            side.write(data)
+            at += len(data)
+        side.flush()
+        os.fsync(side.fileno())
+    sync_directory(path.parent)
+    return side_path
+
+
+def _seal(handle: int, opened: ChunkOpened, steps: list[Step], end: int) -> list[StoredRecord]:
+    """Cut at end, write table and mfra, sync."""
+    head = opened.head
+    builder = TableBuilder()
+    for step in steps:
+        builder.add(step.record, step.seal.offset, key=bool(step.seal.flags & 1))
+    end_us = steps[-1].seal.end_us if steps else head.start_us
+    footer = builder.footer(head, end, end_us)
+    os.ftruncate(handle, end)
+    written = 0
+    while written < len(footer):
+        written += os.pwrite(handle, footer[written:], end + written)
+    os.fsync(handle)
+    sealed = ChunkSealed(head.stream_id, head.sequence, end_us, end + len(footer), end)
+    return [opened, *(stored_record(step.seal) for step in steps), sealed]

@@ -1,0 +1,311 @@
+"""The write side of a volume: one thread that is the only code writing media.
+
+Kept true: records are handed on in order, and only after their bytes, their file's size and its name are on stable
+storage; the bytes queued or not yet synced never pass `queue_bytes_max`; the first error of a write or a sync is
+final for the volume, nothing is tried again, and what was not synced stays in memory (`unsynced`) to be written
+elsewhere. Calls come from one thread (the event loop); none of them waits for a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from base.errors import VolumeError
+from base.media import StreamConfig
+from chunks.filesystem import SYNCFS_PROVES, drop_cached, preallocate, syncfs
+from chunks.format import TableBuilder, pack_header, seed_of
+from chunks.path import chunk_path
+from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, Gap, StoredRecord
+from chunks.volume import Volume
+from native.moof import Fragment
+
+SYNC_EACH_MAX: Final = 8  # dirty files up to which each is synced, so as not to wait for others' work on the disk
+PREALLOCATE_BYTES: Final = 16 << 20
+CACHE_STEP_BYTES: Final = 16 << 20
+CACHE_KEEP_BYTES: Final = 8 << 20  # newest pages of a chunk stay cached for live views
+_REASONS: Final = {errno.ENOSPC: "enospc", errno.EDQUOT: "enospc", errno.EROFS: "readonly", errno.ENOENT: "missing"}
+
+Held = tuple["OpenChunk", Fragment, FragmentStored]
+Job = tuple[Callable[..., None], "OpenChunk", Fragment | None, FragmentStored | None]
+
+
+class OpenChunk:
+    """A chunk being written. What is public advances with `append`, before the bytes are on disk."""
+
+    __slots__ = (
+        "_allocated", "_cached_from", "_handle", "_header", "_seed", "_table", "config", "end_us", "failed",
+        "fragments", "head", "media_bytes", "path", "size", "start_us",
+    )  # fmt: skip
+
+    def __init__(self, head: ChunkHead, config: StreamConfig, path: Path) -> None:
+        self.head = head
+        self.config = config
+        self.path = path
+        self.fragments = 0
+        self.start_us = head.start_us
+        self.end_us = head.start_us
+        self.media_bytes = 0
+        self.failed = False
+        self._header = pack_header(head, config)
+        self.size = len(self._header)
+        self._seed = seed_of(head)
+        self._table = TableBuilder()
+        self._handle = -1
+        self._allocated = 0
+        self._cached_from = 0
+
+
+class VolumeWriter:
+    """Writes the chunks of one volume; `start` before use, `stop` drains, syncs and commits."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        *,
+        on_commit: Callable[[list[StoredRecord]], None],
+        on_failure: Callable[[VolumeError, list[OpenChunk]], None],
+        sync_interval_s: float = 1.0,
+        queue_bytes_max: int = 256 << 20,
+    ) -> None:
+        self.volume = volume
+        self.queue_bytes_max = queue_bytes_max
+        self.written_bytes = 0
+        self.syncs = 0
+        self.last_sync_s = 0.0
+        self.error: VolumeError | None = None
+        self._on_commit = on_commit
+        self._on_failure = on_failure
+        self._sync_interval_s = sync_interval_s
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=f"volume {volume.root}", daemon=True)
+        self._queued = 0  # bytes ever queued; written by the caller's thread only
+        self._released = 0  # bytes ever synced; written by the writer's thread only
+        # The writer thread's own:
+        self._root_handle = -1
+        self._open: set[OpenChunk] = set()
+        self._dirty: dict[OpenChunk, None] = {}
+        self._directories: dict[Path, None] = {}
+        self._sealed: list[OpenChunk] = []
+        self._records: list[StoredRecord] = []
+        self._held: list[Held] = []
+        self._held_bytes = 0
+        self._can_preallocate = True
+
+    # ---- the caller's side ----
+
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes handed over and not yet on stable storage."""
+        return self._queued - self._released
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write, sync and commit all that is queued, then end the thread. Open chunks stay unsealed."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            self._thread.join()
+
+    def open_chunk(self, head: ChunkHead, config: StreamConfig) -> OpenChunk:
+        """Queue a new chunk file. CameraError when the configuration cannot be stored."""
+        chunk = OpenChunk(head, config, chunk_path(self.volume.root, head.stream_name, head.start_us, head.sequence))
+        self._jobs.put((self._create, chunk, None, None))
+        return chunk
+
+    def append(
+        self,
+        chunk: OpenChunk,
+        fragment: Fragment,
+        *,
+        start_us: int,
+        end_us: int,
+        video_base_90k: int,
+        audio_base: int,
+        camera_us: int = 0,
+        gap: Gap | None = None,
+    ) -> bool:
+        """Queue a fragment as the chunk's next. False, and nothing queued, at the bound or on a failed volume."""
+        if self.error is not None or self._queued - self._released + fragment.media_bytes > self.queue_bytes_max:
+            return False
+        head, number, offset = chunk.head, chunk.fragments + 1, chunk.size
+        gap_start_us, gap_end_us, cause, packets = (0, 0, 0, 0)
+        if gap is not None:
+            gap_start_us, gap_end_us, cause, packets = gap.start_us, gap.end_us, gap.cause, gap.packets
+        length = fragment.prepare(
+            number=number, stream_id=head.stream_id, sequence=head.sequence, video_base_90k=video_base_90k,
+            audio_base=audio_base, wall_us=start_us, end_us=end_us, camera_us=camera_us, gap_start_us=gap_start_us,
+            gap_end_us=gap_end_us, gap_cause=cause, gap_packets=packets, seed=chunk._seed,
+        )  # fmt: skip
+        media_bytes = fragment.media_bytes
+        record = FragmentStored(
+            head.stream_id, head.sequence, number, offset, length, start_us, end_us, fragment.key,
+            fragment.video_samples, media_bytes, fragment.lost_packets, gap,
+        )  # fmt: skip
+        chunk.fragments = number
+        chunk.size = offset + length
+        chunk.end_us = end_us
+        chunk.media_bytes += media_bytes
+        self._queued += length
+        self._jobs.put((self._write, chunk, fragment, record))
+        return True
+
+    def seal(self, chunk: OpenChunk) -> None:
+        """Queue the chunk's end; it takes no more fragments."""
+        self._jobs.put((self._seal, chunk, None, None))
+
+    def unsynced(self) -> list[Held]:
+        """After a failure: what never reached stable storage, in order, to be replayed on another volume."""
+        return list(self._held)
+
+    # ---- the thread's side ----
+
+    def _run(self) -> None:
+        try:
+            self._root_handle = os.open(self.volume.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._work()
+        except OSError as error:
+            self._fail(error)
+        except Exception as error:  # a fault of ours must not end recording in silence
+            self._fail(OSError(0, f"writer stopped: {error!r}"))
+        finally:
+            for chunk in [*self._open, *self._sealed]:
+                _close(chunk)
+            if self._root_handle >= 0:
+                os.close(self._root_handle)
+
+    def _work(self) -> None:
+        due_s = time.monotonic() + self._sync_interval_s
+        while True:
+            job: Job | None
+            try:
+                job = self._jobs.get(timeout=max(0.0, due_s - time.monotonic()))
+            except Empty:
+                pass
+            else:
+                if job is None:
+                    self._commit()
+                    return
+                job[0](job[1], job[2], job[3])
+            now_s = time.monotonic()
+            if now_s >= due_s or self._held_bytes >= self.queue_bytes_max // 2:
+                self._commit()
+                due_s = now_s + self._sync_interval_s
+
+    def _create(self, chunk: OpenChunk, _fragment: None, _record: None) -> None:
+        day = chunk.path.parent
+        for parent in (day.parent, day):
+            if not parent.exists():
+                parent.mkdir()
+                self._directories[parent.parent] = None
+        chunk._handle = os.open(chunk.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._open.add(chunk)
+        self._directories[day] = None
+        self._put(chunk, chunk._header, 0)
+        self._records.append(ChunkOpened(chunk.head, chunk.config, len(chunk._header)))
+        chunk._header = b""
+
+    def _write(self, chunk: OpenChunk, fragment: Fragment, record: FragmentStored) -> None:
+        self._held.append((chunk, fragment, record))
+        end = record.offset + record.length
+        if end > chunk._allocated and self._can_preallocate:
+            self._can_preallocate = preallocate(chunk._handle, record.offset, record.length + PREALLOCATE_BYTES)
+            chunk._allocated = end + PREALLOCATE_BYTES
+        self.written_bytes += fragment.write(chunk._handle, record.offset)
+        chunk._table.add(fragment.table_record(record.offset), record.offset, key=record.key)
+        self._dirty[chunk] = None
+        self._held_bytes += record.length
+        self._records.append(record)
+
+    def _seal(self, chunk: OpenChunk, _fragment: None, _record: None) -> None:
+        footer = chunk._table.footer(chunk.head, chunk.size, chunk.end_us)
+        self._put(chunk, footer, chunk.size)
+        size = chunk.size + len(footer)
+        os.ftruncate(chunk._handle, size)  # gives back what was preallocated
+        self._records.append(ChunkSealed(chunk.head.stream_id, chunk.head.sequence, chunk.end_us, size, chunk.size))
+        self._open.discard(chunk)
+        self._sealed.append(chunk)
+
+    def _put(self, chunk: OpenChunk, data: bytes, offset: int) -> None:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(chunk._handle, data[done:], offset + done)
+        self.written_bytes += len(data)
+        self._dirty[chunk] = None
+
+    def _commit(self) -> None:
+        """Make everything written so far durable, then tell."""
+        if not self._dirty:
+            return
+        started_s = time.monotonic()
+        if SYNCFS_PROVES and len(self._dirty) > SYNC_EACH_MAX:
+            syncfs(self._root_handle)
+        else:
+            for chunk in self._dirty:
+                os.fdatasync(chunk._handle)
+            for directory in self._directories:
+                handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+        self.last_sync_s = time.monotonic() - started_s
+        self.syncs += 1
+        self._after_sync()
+
+    def _after_sync(self) -> None:
+        for chunk in self._dirty:
+            _trim_cache(chunk)
+        for chunk in self._sealed:
+            _close(chunk)
+        records, self._records = self._records, []
+        self._dirty.clear()
+        self._directories.clear()
+        self._sealed.clear()
+        self._held.clear()
+        self._released += self._held_bytes
+        self._held_bytes = 0
+        self._on_commit(records)
+
+    def _fail(self, error: OSError) -> None:
+        """The volume is done; say so once, with every chunk that has no end on stable storage."""
+        self.error = VolumeError(
+            f"{self.volume.root}: {error.strerror or error}; replace or repair the disk, its streams go on elsewhere",
+            reason=_REASONS.get(error.errno or 0, "eio"),
+        )
+        failed = list(dict.fromkeys([*self._sealed, *self._open, *(chunk for chunk, _, _ in self._held)]))
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                break
+            if job is not None:
+                failed.append(job[1])
+                if job[2] is not None and job[3] is not None:
+                    self._held.append((job[1], job[2], job[3]))
+        failed = list(dict.fromkeys(failed))
+        for chunk in failed:
+            chunk.failed = True
+        self._on_failure(self.error, failed)
+
+
+def _close(chunk: OpenChunk) -> None:
+    handle, chunk._handle = chunk._handle, -1
+    if handle >= 0:
+        os.close(handle)
+
+
+def _trim_cache(chunk: OpenChunk) -> None:
+    """Drop synced pages in large steps, but for the newest."""
+    if chunk.size - chunk._cached_from >= CACHE_STEP_BYTES + CACHE_KEEP_BYTES:
+        upto = chunk.size - CACHE_KEEP_BYTES
+        drop_cached(chunk._handle, chunk._cached_from, upto - chunk._cached_from)
+        chunk._cached_from = upto
