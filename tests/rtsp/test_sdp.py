@@ -193,10 +193,13 @@ def test_an_answer_without_media_is_refused() -> None:
     assert caught.value.reason == "protocol"
 
 
-_PIECES = ["m=", "a=rtpmap:", "a=fmtp:96 ", "a=control:", "96", " ", "/", "=", ";", "H264", "sprop-parameter-sets=", "config=", "mpeg4-generic", "²", "\n"]
+_PIECES = [
+    *("m=", "a=rtpmap:", "a=fmtp:96 ", "a=control:", "96", " ", "/", "=", ";", "\n", "\u00b2"),
+    *("H264", "sprop-parameter-sets=", "config=", "mpeg4-generic", "9" * 30),
+]
 
 
-@given(st.lists(st.sampled_from([*_PIECES, "9" * 30]), max_size=40).map("".join))
+@given(st.lists(st.sampled_from(_PIECES), max_size=40).map("".join))
 def test_no_description_crashes(text: str) -> None:
     parse(("m=video 0 RTP/AVP 96\n" + text).encode(), "rtsp://cam/a")
     with contextlib.suppress(CameraError):

@@ -1,0 +1,499 @@
+# cython: language_level=3
+"""RTP packets as they arrive → payloads in order, with unwrapped time (RFC 3550); and their framing in an RTSP
+connection (RFC 2326 §10.12).
+
+Kept true: every length is checked here, where bytes enter; a payload goes on once, in sequence order, with the number
+of packets known to be missing before it; memory per track and connection is bounded; over TCP a packet is read
+where the socket put it, without a copy, an object or an allocation.
+"""
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.ref cimport PyObject
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy, memmove
+from native.depacketize cimport depacketizer
+from native.sink cimport Sink
+
+cdef enum:
+    RTP_HEAD_BYTES = 12
+    JUMP_PACKETS = 3000      # further ahead is a restart, not a loss (RFC 3550 §A.1)
+    LATE_PACKETS = 100       # further behind is a restart, not a late packet
+    WAIT_US = 200_000        # a packet missing for longer is given up
+    SLOT_BYTES = 2048
+
+
+cdef inline uint32_t be16(const uint8_t* data) noexcept nogil:
+    return (<uint32_t>data[0] << 8) | data[1]
+
+
+cdef inline uint32_t be32(const uint8_t* data) noexcept nogil:
+    return (<uint32_t>data[0] << 24) | (<uint32_t>data[1] << 16) | (<uint32_t>data[2] << 8) | data[3]
+
+
+cdef class Receiver:
+    """One track: checks and orders its RTP packets and feeds its depacketizer.
+
+    `reorder_packets` is 0 for TCP; for UDP a packet that is early waits for those before it, at most that many
+    packets and 200 ms long.
+    """
+
+    def __cinit__(
+        self, str codec, Sink sink not None, *, int payload_type=-1, int clock_hz=90000, int reorder_packets=0,
+        Py_ssize_t unit_bytes_max=8 << 20, bint donl=False, tuple aac_lengths=(13, 3, 3), int aac_frame_ticks=1024,
+    ):
+        if clock_hz <= 0:
+            raise ValueError(f"clock rate {clock_hz} is not positive")
+        if not 0 <= reorder_packets <= 1024 or reorder_packets & (reorder_packets - 1):
+            raise ValueError(f"reorder window {reorder_packets} is not 0 or a power of two up to 1024")
+        self._units = depacketizer(codec, sink, unit_bytes_max, donl, aac_lengths, aac_frame_ticks)
+        self._payload_type = payload_type
+        self.clock_hz = clock_hz
+        self._clock_at_us = -1
+        self._window = reorder_packets
+        if reorder_packets:
+            self._ring = <Slot*>calloc(reorder_packets, sizeof(Slot))
+            if self._ring == NULL:
+                raise MemoryError("no memory for a reorder window")
+            for i in range(reorder_packets):
+                self._ring[i].sequence = -1
+
+    def __dealloc__(self):
+        if self._ring != NULL:
+            for i in range(self._window):
+                free(self._ring[i].data)
+            free(self._ring)
+
+    cdef int packet(self, const uint8_t* data, Py_ssize_t size, int64_t arrival_us) except -1:
+        """One packet from the network; what is wrong with it is counted, never raised."""
+        cdef Py_ssize_t head
+        cdef uint32_t ssrc
+        cdef int sequence, ahead
+        if size < RTP_HEAD_BYTES or data[0] >> 6 != 2:
+            self._malformed += 1
+            return 0
+        head = RTP_HEAD_BYTES + 4 * (data[0] & 15)
+        if data[0] & 0x10:
+            if size < head + 4:
+                self._malformed += 1
+                return 0
+            head += 4 + 4 * <Py_ssize_t>be16(data + head + 2)
+        if data[0] & 0x20:
+            if data[size - 1] == 0:
+                self._malformed += 1
+                return 0
+            size -= data[size - 1]
+        ssrc = be32(data + 8)
+        sequence = be16(data + 2)
+        if head > size:
+            self._malformed += 1
+            return 0
+        if data[1] & 0x7f != self._payload_type and self._payload_type >= 0:
+            self._malformed += 1
+            if ssrc != self.ssrc or not self._locked:
+                return 0
+            size = head  # comfort noise and the like: a packet of ours, without a payload of ours
+        if ssrc != self.ssrc or not self._locked:
+            if not self._unlikely(ssrc, sequence):
+                return 0
+        ahead = <int16_t>(sequence - <int>(self._next & 0xffff))
+        if ahead >= JUMP_PACKETS or ahead <= -LATE_PACKETS:
+            if not self._unlikely(ssrc, sequence):
+                return 0
+            ahead = 0
+        self.packets += 1
+        self.bytes += size
+        self.last_arrival_us = arrival_us
+        self._received += 1
+        if ahead or self._waiting:
+            return self._out_of_order(
+                data + head, size - head, ahead, be32(data + 4), data[1] >> 7, arrival_us
+            )
+        return self._deliver(data + head, size - head, be32(data + 4), data[1] >> 7, arrival_us)
+
+    cdef int _deliver(
+        self, const uint8_t* data, Py_ssize_t size, uint32_t rtp_time, bint marker, int64_t arrival_us
+    ) except -1:
+        """The payload wanted next."""
+        cdef uint32_t transit
+        cdef int64_t change
+        cdef uint32_t lost = self._lost
+        self._lost = 0
+        self._next += 1
+        if arrival_us != self._clock_at_us:
+            self._clock_at_us = arrival_us
+            self._clock = <uint32_t>(<uint64_t>arrival_us * <uint64_t>self.clock_hz // 1_000_000)
+        transit = self._clock - rtp_time
+        if self._timed:
+            change = <int32_t>(transit - self._transit)
+            self._jitter_16 += (-change if change < 0 else change) - ((self._jitter_16 + 8) >> 4)
+            self._time += <int32_t>(rtp_time - <uint32_t>self._time)
+        else:
+            self._timed = True
+            self._time = rtp_time
+        self._transit = transit
+        return self._units.payload(data, size, self._time, arrival_us, marker, lost)
+
+    cdef int _unlikely(self, uint32_t ssrc, int sequence) except -1:
+        """Another source, or a jump in sequence: believed at once over TCP, on its second packet over UDP."""
+        if not self._locked or self._ring == NULL or (
+            self._candidate_ssrc == ssrc and self._candidate_next == sequence
+        ):
+            self._lock(ssrc, sequence)
+            return 1
+        self._candidate_ssrc = ssrc
+        self._candidate_next = (sequence + 1) & 0xffff
+        return 0
+
+    cdef int _lock(self, uint32_t ssrc, int sequence) except -1:
+        while self._waiting:
+            self._release()
+        if self._locked and ssrc == self.ssrc:
+            self._lost += 1  # how many, nobody knows
+            self.lost_packets += 1
+        elif self._locked:
+            self.source_changes += 1
+            self._jitter_16 = 0
+            self._units.restart()
+        self._locked = True
+        self.ssrc = ssrc
+        self._candidate_next = -1
+        self._next = self._base = sequence
+        self._received = 0
+        return 0
+
+    cdef int _out_of_order(
+        self, const uint8_t* data, Py_ssize_t size, int ahead, uint32_t rtp_time, bint marker, int64_t arrival_us
+    ) except -1:
+        if ahead < 0:
+            self.duplicate_packets += 1
+            return 0
+        if self._ring == NULL:
+            self._lost += ahead
+            self.lost_packets += ahead
+            self._next += ahead
+            return self._deliver(data, size, rtp_time, marker, arrival_us)
+        if ahead == 0:
+            self.reordered_packets += 1
+            self._deliver(data, size, rtp_time, marker, arrival_us)
+            return self._drain()
+        self._keep(data, size, self._next + ahead, rtp_time, marker, arrival_us)
+        if self._waiting and arrival_us - self._waiting_since_us > WAIT_US:
+            return self._release()
+        return 0
+
+    cdef int _keep(
+        self, const uint8_t* data, Py_ssize_t size, int64_t sequence, uint32_t rtp_time, bint marker, int64_t arrival_us
+    ) except -1:
+        """Put an early packet into the ring; packets a whole window behind it are given up."""
+        cdef Slot* slot
+        cdef void* grown
+        while sequence - self._next >= self._window:
+            if self._waiting == 0:
+                self._lost += <uint32_t>(sequence - self._next)
+                self.lost_packets += sequence - self._next
+                self._next = sequence
+                return self._deliver(data, size, rtp_time, marker, arrival_us)
+            self._release()
+        if sequence == self._next:
+            self._deliver(data, size, rtp_time, marker, arrival_us)
+            return self._drain()
+        slot = &self._ring[sequence & (self._window - 1)]
+        if slot.sequence == sequence:
+            self.duplicate_packets += 1
+            return 0
+        if slot.room < size:
+            grown = realloc(slot.data, max(size, SLOT_BYTES))
+            if grown == NULL:
+                raise MemoryError("no memory for a packet out of order")
+            slot.data = <uint8_t*>grown
+            slot.room = max(size, SLOT_BYTES)
+        memcpy(slot.data, data, size)
+        slot.sequence = sequence
+        slot.arrival_us = arrival_us
+        slot.rtp_time = rtp_time
+        slot.marker = marker
+        slot.size = size
+        if self._waiting == 0:
+            self._waiting_since_us = arrival_us
+        self._waiting += 1
+        return 0
+
+    cdef int _release(self) except -1:
+        """Give up the packets that are missing in front of the first one that waits."""
+        while self._ring[self._next & (self._window - 1)].sequence != self._next:
+            self._next += 1
+            self._lost += 1
+            self.lost_packets += 1
+        return self._drain()
+
+    cdef int _drain(self) except -1:
+        cdef Slot* slot
+        while self._waiting:
+            slot = &self._ring[self._next & (self._window - 1)]
+            if slot.sequence != self._next:
+                self._waiting_since_us = self.last_arrival_us
+                return 0
+            slot.sequence = -1
+            self._waiting -= 1
+            self._deliver(slot.data, slot.size, slot.rtp_time, slot.marker, slot.arrival_us)
+        return 0
+
+    def push(self, const uint8_t[::1] packet, int64_t arrival_us):
+        """One packet from Python."""
+        if packet.shape[0]:
+            self.packet(&packet[0], packet.shape[0], arrival_us)
+        else:
+            self._malformed += 1
+
+    def flush(self, int64_t now_us):
+        """Give up what is overdue, and finish a unit whose last packet is known to have come."""
+        if self._waiting and now_us - self._waiting_since_us > WAIT_US:
+            self._release()
+        self._units.flush()
+
+    def finish(self):
+        """End of session: deliver all that waits and end the open unit."""
+        while self._waiting:
+            self._release()
+        self._units.restart()
+
+    def unwrap(self, uint32_t rtp_time):
+        """The unwrapped time that `rtp_time` has by the last packet; None before any."""
+        return self._time + <int32_t>(rtp_time - <uint32_t>self._time) if self._timed else None
+
+    @property
+    def malformed_packets(self):
+        return self._malformed + self._units.malformed
+
+    @property
+    def jitter(self):
+        """Interarrival jitter in ticks of the track's clock."""
+        return self._jitter_16 / 16.0
+
+    @property
+    def highest_sequence(self):
+        """Extended highest sequence number received (RFC 3550 §6.4.1)."""
+        return (self._next - 1 + self._waiting) & 0xffffffff
+
+    @property
+    def expected_packets(self):
+        """Packets this source has sent, as its sequence numbers tell."""
+        return self._next - self._base
+
+    @property
+    def received_packets(self):
+        """Packets received from this source, late and double ones too."""
+        return self._received
+
+
+class FramingError(ValueError):
+    """An interleaved connection sends nothing that can be told from noise."""
+
+
+cdef enum:
+    UNKNOWN = 0
+    RTP = 1
+    RTCP = 2
+
+cdef enum:
+    MORE = 0
+    FRAME = 1
+    TEXT = 2
+    NOISE = 3
+
+cdef enum:
+    JUDGE_BYTES = 6          # enough to tell frame, text and noise apart
+    FRAME_BYTES_MAX = 65535 + 4
+
+
+cdef bint is_text(const uint8_t* data) noexcept nogil:
+    """The first five letters of a response, or of a request a server may send."""
+    cdef const char* words = b"RTSP/OPTIOANNOUGET_PSET_PREDIRTEARD"
+    cdef int i, j
+    for i in range(0, 35, 5):
+        j = 0
+        while j < 5 and data[j] == <uint8_t>words[i + j]:
+            j += 1
+        if j == 5:
+            return True
+    return False
+
+
+cdef class Interleaved:
+    """Splits what an RTSP connection sends into RTP and RTCP frames and RTSP text.
+
+    `on_text(data)` returns how many bytes it took up to the end of one message, or -1 when it took all and wants more.
+    `on_rtcp(channel, data)` gets whole RTCP packets. After bytes that are neither, the next frame of a known channel
+    with a right head, or text, is looked for; how the stream was cut into reads makes no difference.
+    """
+
+    cdef object _on_text
+    cdef object _on_rtcp
+    cdef list _receivers
+    cdef PyObject* _by_channel[256]
+    cdef uint8_t[256] _kind
+    cdef bint _synced
+    cdef bint _in_text
+    cdef uint8_t* _carry      # the start of a frame whose rest is still to come
+    cdef Py_ssize_t _carry_bytes
+    cdef Py_ssize_t _carry_room
+    cdef Py_ssize_t _noise_run_bytes
+    cdef Py_ssize_t _noise_bytes_max
+    cdef readonly uint64_t noise_bytes
+    cdef readonly uint64_t unknown_frames
+
+    def __cinit__(self, on_text, on_rtcp, *, Py_ssize_t noise_bytes_max=1 << 20):
+        self._on_text = on_text
+        self._on_rtcp = on_rtcp
+        self._receivers = []
+        self._synced = True
+        self._noise_bytes_max = noise_bytes_max
+
+    def __dealloc__(self):
+        free(self._carry)
+
+    def assign(self, int channel, int rtcp_channel, Receiver receiver not None):
+        """The channels a camera granted to a track."""
+        if not 0 <= channel <= 255 or not 0 <= rtcp_channel <= 255 or channel == rtcp_channel:
+            raise ValueError(f"channels {channel} and {rtcp_channel} are not two of 0 to 255")
+        if self._kind[channel] != UNKNOWN or self._kind[rtcp_channel] != UNKNOWN:
+            raise ValueError(f"channel {channel} or {rtcp_channel} is taken")
+        self._receivers.append(receiver)
+        self._by_channel[channel] = <PyObject*>receiver
+        self._kind[channel] = RTP
+        self._kind[rtcp_channel] = RTCP
+
+    def feed(self, buffer, Py_ssize_t size, int64_t arrival_us):
+        """The first `size` bytes of `buffer`, as read from the connection."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+        try:
+            if size > view.len:
+                raise ValueError(f"{size} bytes are not in a buffer of {view.len}")
+            self._feed(<const uint8_t*>view.buf, size, arrival_us)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int _feed(self, const uint8_t* data, Py_ssize_t size, int64_t arrival_us) except -1:
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t frame
+        cdef int verdict
+        while at < size:
+            if self._in_text:
+                at += self._text(data + at, size - at)
+                continue
+            if self._carry_bytes:
+                at += self._complete(data + at, size - at, arrival_us)
+                continue
+            verdict = self._judge(data + at, size - at)
+            if verdict == FRAME:
+                frame = 4 + <Py_ssize_t>be16(data + at + 2)
+                if frame > size - at:
+                    return self._keep(data + at, size - at)
+                self._frame(data + at, frame, arrival_us)
+                at += frame
+            elif verdict == MORE:
+                return self._keep(data + at, size - at)
+            elif verdict == TEXT:
+                at += self._text(data + at, size - at)
+            else:
+                self._noise()
+                at += 1
+        return 0
+
+    cdef int _judge(self, const uint8_t* data, Py_ssize_t size) noexcept:
+        """What starts here. Out of step, only a frame that could not be better is believed."""
+        cdef uint32_t frame
+        cdef int kind
+        if data[0] != 0x24:
+            if size < 5:
+                return MORE if 0x41 <= data[0] <= 0x54 else NOISE  # A…T
+            return TEXT if is_text(data) else NOISE
+        if size < JUDGE_BYTES:
+            return FRAME if size >= 4 and self._synced and be16(data + 2) < 2 else MORE
+        kind = self._kind[data[1]]
+        frame = be16(data + 2)
+        if self._synced:
+            return FRAME if kind != UNKNOWN or frame < 2 or data[4] >> 6 == 2 else NOISE
+        if kind == UNKNOWN or data[4] >> 6 != 2:
+            return NOISE
+        if kind == RTCP:
+            return FRAME if frame >= 8 and 200 <= data[5] <= 204 else NOISE
+        return FRAME if frame >= RTP_HEAD_BYTES and (
+            data[5] & 0x7f == (<Receiver>self._by_channel[data[1]])._payload_type
+            or (<Receiver>self._by_channel[data[1]])._payload_type < 0
+        ) else NOISE
+
+    cdef int _frame(self, const uint8_t* data, Py_ssize_t size, int64_t arrival_us) except -1:
+        cdef int kind = self._kind[data[1]]
+        self._synced = True
+        self._noise_run_bytes = 0
+        if kind == RTP:
+            return (<Receiver>self._by_channel[data[1]]).packet(data + 4, size - 4, arrival_us)
+        if kind == RTCP:
+            self._on_rtcp(data[1], data[4:size])
+        else:
+            self.unknown_frames += 1
+        return 0
+
+    cdef Py_ssize_t _text(self, const uint8_t* data, Py_ssize_t size) except -1:
+        cdef Py_ssize_t taken = self._on_text(data[:size])
+        self._synced = True
+        self._noise_run_bytes = 0
+        self._in_text = taken < 0
+        if taken > size:
+            raise ValueError("on_text took more than it was given")
+        return size if taken < 0 else taken
+
+    cdef int _noise(self) except -1:
+        self._synced = False
+        self.noise_bytes += 1
+        self._noise_run_bytes += 1
+        if self._noise_run_bytes > self._noise_bytes_max:
+            raise FramingError(f"{self._noise_run_bytes} bytes without an RTP frame or RTSP message")
+        return 0
+
+    cdef int _keep(self, const uint8_t* data, Py_ssize_t size) except -1:
+        cdef Py_ssize_t room = self._carry_bytes + size
+        cdef void* grown
+        if room > self._carry_room:
+            room = max(room, 2 * self._carry_room, SLOT_BYTES)
+            grown = realloc(self._carry, room)
+            if grown == NULL:
+                raise MemoryError("no memory for the rest of a frame")
+            self._carry = <uint8_t*>grown
+            self._carry_room = room
+        memcpy(self._carry + self._carry_bytes, data, size)
+        self._carry_bytes += size
+        return 0
+
+    cdef Py_ssize_t _complete(self, const uint8_t* data, Py_ssize_t size, int64_t arrival_us) except -1:
+        """Add to the carried bytes until they are decided; the number of bytes taken."""
+        cdef Py_ssize_t taken = 0
+        cdef Py_ssize_t wanted, part
+        cdef int verdict
+        while self._carry_bytes:
+            verdict = self._judge(self._carry, self._carry_bytes)
+            if verdict == NOISE:
+                self._carry_bytes -= 1
+                memmove(self._carry, self._carry + 1, self._carry_bytes)
+                self._noise()
+                continue
+            if verdict == TEXT:
+                wanted = self._carry_bytes
+                self._carry_bytes = 0
+                self._text(self._carry, wanted)  # five or six bytes are never a whole message
+                break
+            wanted = JUDGE_BYTES if self._carry[0] == 0x24 else 5
+            if verdict == FRAME:
+                wanted = 4 + <Py_ssize_t>be16(self._carry + 2)
+            if self._carry_bytes == wanted:
+                self._carry_bytes = 0
+                self._frame(self._carry, wanted, arrival_us)
+                break
+            part = min(wanted - self._carry_bytes, size - taken)
+            if part == 0:
+                break
+            self._keep(data + taken, part)
+            taken += part
+        return taken
