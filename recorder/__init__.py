@@ -1,0 +1,1 @@
+"""The recording program: cameras in, chunks and index out; the only writer of media."""

@@ -1,0 +1,176 @@
+"""CPU seconds per GB from RTSP/TCP to chunk and index, side by side with `ffmpeg -c copy` on the same cameras.
+
+One recorder process takes all streams; in the same run some ffmpeg processes take some of them too. CPU time is read
+from /proc for the recorder (its threads included) and from the ended ffmpeg processes; neither includes the cameras.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from base.status import RecorderStatus, read_status
+from bench.machine import cpu_s, describe, rss_bytes, written_bytes
+from bench.sizes import SMOKE, scaled
+from index import Camera, Index
+
+STREAMS = scaled(full=100, smoke=10)
+FFMPEGS = scaled(full=10, smoke=2)
+SECONDS = scaled(full=60, smoke=8)
+BITRATE_BPS = 4_000_000
+
+
+@dataclass
+class Load:
+    """What was recorded in the measured time, and what it cost."""
+
+    media_bytes: int
+    cpu_s: float
+    wall_s: float
+    rss_bytes: int
+    written_bytes: int
+    lost: int
+    dropped: int
+
+
+def cameras(port: int, count: int) -> subprocess.Popen[bytes]:
+    """Simulated cameras in a process of their own."""
+    command = [sys.executable, "-m", "simcam", "--listen", f"127.0.0.1:{port}", "--cameras", str(count)]
+    command += ["--loop", "load", "--bitrate", str(BITRATE_BPS)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()  # printed once the cameras answer
+    return process
+
+
+def recorder(data: Path, urls: list[str]) -> subprocess.Popen[bytes]:
+    """One recorder process with its register filled."""
+    from base.datadir import DataDir
+
+    folder = DataDir.create(data)
+    index = Index.open(folder.index_path, create=True)
+    with index.write() as transaction:
+        for number, url in enumerate(urls):
+            transaction.put_camera(Camera(id=f"cam{number}", main=url))
+    index.close()
+    return subprocess.Popen([sys.executable, "-m", "keyreel", "record", "--data", str(data)], stderr=subprocess.DEVNULL)
+
+
+def status_when_recording(data: Path, count: int) -> RecorderStatus:
+    """The status file once every stream records."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        status = read_status(data / "run" / "recorder.json")
+        if status and sum(s.state == "recording" and s.media_bytes > 0 for s in status.streams) == count:
+            return status
+        time.sleep(0.2)
+    raise AssertionError(f"not all of {count} streams record")
+
+
+def ffmpegs(urls: list[str], folder: Path) -> list[subprocess.Popen[bytes]]:
+    """One `ffmpeg -c copy` per stream into a fragmented MP4, as people do it."""
+    started = []
+    for number, url in enumerate(urls):
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-rtsp_transport", "tcp", "-i", url, "-c", "copy"]
+        command += ["-movflags", "frag_keyframe+empty_moov", "-t", str(SECONDS), str(folder / f"{number}.mp4")]
+        started.append(subprocess.Popen(command))
+    return started
+
+
+def measure(pid: int, data: Path, seconds: float) -> Load:
+    """Cost of the running recorder over `seconds`, between two status files."""
+    first = fresh_status(data)
+    cpu, wall, wrote = cpu_s(pid), time.monotonic(), written_bytes(pid)
+    time.sleep(seconds)
+    last = fresh_status(data)
+    return Load(
+        media_bytes=sum(s.media_bytes for s in last.streams) - sum(s.media_bytes for s in first.streams),
+        cpu_s=cpu_s(pid) - cpu,
+        wall_s=time.monotonic() - wall,
+        rss_bytes=rss_bytes(pid),
+        written_bytes=written_bytes(pid) - wrote,
+        lost=sum(s.lost_packets for s in last.streams),
+        dropped=sum(s.dropped_gops for s in last.streams),
+    )
+
+
+def fresh_status(data: Path) -> RecorderStatus:
+    """The next status file the recorder writes."""
+    path = data / "run" / "recorder.json"
+    before = path.stat().st_mtime_ns
+    while path.stat().st_mtime_ns == before:
+        time.sleep(0.01)
+    status = read_status(path)
+    assert status is not None
+    return status
+
+
+def ingest(data: Path, port: int) -> dict[str, Any]:
+    """The whole run; returns the figures."""
+    simcam = cameras(port, STREAMS)
+    urls = [f"rtsp://127.0.0.1:{port}/cam{number}" for number in range(STREAMS)]
+    process = recorder(data, urls)
+    peers: list[subprocess.Popen[bytes]] = []
+    try:
+        status_when_recording(data, STREAMS)
+        if shutil.which("ffmpeg"):
+            peers = ffmpegs(urls[:FFMPEGS], data.parent)
+        load = measure(process.pid, data, SECONDS)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        for peer in peers:
+            peer.wait()
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        peer_cpu_s = ended.ru_utime + ended.ru_stime - used.ru_utime - used.ru_stime
+        peer_bytes = sum((data.parent / f"{number}.mp4").stat().st_size for number in range(len(peers)))
+    finally:
+        for one in (process, simcam, *peers):
+            if one.poll() is None:
+                one.send_signal(signal.SIGINT)
+                one.wait(60)
+    return figures(load, peer_cpu_s, peer_bytes)
+
+
+def figures(load: Load, peer_cpu_s: float, peer_bytes: int) -> dict[str, Any]:
+    """Ratios and rates for the results file."""
+    ours = load.cpu_s / (load.media_bytes / 1e9)
+    theirs = peer_cpu_s / (peer_bytes / 1e9) if peer_bytes else float("nan")
+    return {
+        "streams": STREAMS,
+        "media_mb_s": round(load.media_bytes / load.wall_s / 1e6, 1),
+        "cpu_s_per_gb": round(ours, 3),
+        "ffmpeg_cpu_s_per_gb": round(theirs, 3),
+        "ffmpeg_streams": FFMPEGS,
+        "ratio_to_ffmpeg": round(ours / theirs, 3),
+        "rss_mb": round(load.rss_bytes / 1e6, 1),
+        "written_per_media_byte": round(load.written_bytes / load.media_bytes, 4),
+        "lost_packets": load.lost,
+        "dropped_gops": load.dropped,
+        "smoke": SMOKE,
+    }
+
+
+@pytest.mark.slow
+def bench_ingest(benchmark: Any, tmp_path: Path) -> None:
+    """Budget: ≤ 1.5 CPU-s per GB and ≤ 1/5 of ffmpeg; nothing lost, nothing dropped."""
+    result = benchmark.pedantic(ingest, args=(tmp_path / "data", 18554), rounds=1, iterations=1)
+    benchmark.extra_info.update(result, machine=describe())
+    print(json.dumps(result))
+    assert result["lost_packets"] == 0
+    assert result["dropped_gops"] == 0
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("TMPDIR", "/tmp")) / f"ingest-{os.getpid()}"
+    where.mkdir(parents=True)
+    print(json.dumps(ingest(where / "data", 18554), indent=1))

@@ -1,0 +1,75 @@
+"""A data folder full of recordings, made faster than life through the product's own pipeline and writer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from base.clock import SimulatedClock
+from base.datadir import DataDir
+from chunks.records import GapCause
+from chunks.volume import Volume
+from chunks.writer import VolumeWriter
+from index import Camera, Index
+from native.fragment import FragmentBuilder
+from recorder.committer import Committer
+from recorder.pipeline import Pipeline, Resume, Rotation
+from simcam.encode import LoopSpec, make_loop
+
+LOAD = LoopSpec(codec="h264", width=640, height=360, fps=25, gop=50, bitrate_bps=4_000_000, padded=True)
+
+
+class _Time(SimulatedClock):
+    """A clock moved by hand, without sleepers."""
+
+    def forward(self, by_us: int) -> None:
+        self._wall_us += by_us
+        self._monotonic_us += by_us
+
+
+def make(data: Path, seconds: int, *, camera: str = "gate", start_us: int | None = None) -> tuple[DataDir, int, int]:
+    """Record `seconds` of a 4 Mbit/s stream; returns (folder, first µs, last µs)."""
+    folder = DataDir.create(data)
+    volume = Volume.create(folder.media_path, folder.node_id)
+    folder.add_volume(volume.id, volume.root)
+    index = Index.open(folder.index_path, create=True, node=folder.node_id)
+    committer = Committer(index)
+    committer.start()
+    failures: list[Exception] = []
+    writer = VolumeWriter(volume, on_commit=committer.submit, on_failure=lambda error, _: failures.append(error))
+    writer.start()
+    with index.write() as transaction:
+        transaction.put_camera(Camera(id=camera, main="rtsp://127.0.0.1:1/none", enabled=False))
+        stream = transaction.ensure_stream(f"{camera}.main")
+    clock = _Time(wall_us=start_us or (time.time_ns() // 1000 - seconds * 1_000_000 - 60_000_000))
+    pipeline = Pipeline(
+        stream,
+        Resume(),
+        node=folder.node_id,
+        rotation=Rotation(600_000_000, 2 << 30),
+        clock=clock,
+        pick_volume=lambda: writer,
+    )
+    _play(pipeline, writer, clock, seconds)
+    writer.stop()
+    committer.stop()
+    with index.read() as snapshot:
+        line = snapshot.timeline(stream.id, 0, 1 << 60)
+    index.close()
+    assert not failures, failures
+    assert len(line.spans) == 1, line
+    return folder, line.spans[0][0], line.spans[0][1]
+
+
+def _play(pipeline: Pipeline, writer: VolumeWriter, clock: _Time, seconds: int) -> None:
+    builder = FragmentBuilder("h264", pipeline.on_fragment, fragment_90k=45_000)
+    track = make_loop(LOAD).video
+    samples = [track.table.sample(i, None) for i in range(len(track.pts))]
+    pipeline.begin_run("h264", None, lambda: None, lambda _: 0)
+    for number in range(seconds * LOAD.fps):
+        clock.forward(1_000_000 // LOAD.fps)
+        while writer.queue_bytes > writer.queue_bytes_max // 2:
+            time.sleep(0.01)
+        builder.push_video(number * 90_000 // LOAD.fps, clock.monotonic_us(), samples[number % len(samples)])
+    builder.finish()
+    pipeline.end_run(GapCause.STOPPED)

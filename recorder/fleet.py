@@ -1,0 +1,137 @@
+"""All streams of this recorder: the cameras wanted by the register against the sessions that run.
+
+Kept true: within a second of a register change there is exactly one session per enabled stream, and none for others;
+removing a camera ends its session in order and never touches what it recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+import structlog
+
+from base.clock import Clock
+from base.config import Config
+from chunks.records import StoredRecord
+from chunks.writer import VolumeWriter
+from index import Camera, Index, StreamRow
+from recorder.committer import Committer
+from recorder.pipeline import Pipeline, Resume, Rotation
+from recorder.session import Session
+from recorder.volumes import Volumes
+
+# Streams that start together call their cameras spread over this long per hundred of them.
+START_SPREAD_S_PER_100: Final = 0.5
+
+log = structlog.get_logger("recorder.fleet")
+
+
+class Fleet:
+    """Sessions by stream name."""
+
+    def __init__(
+        self,
+        index: Index,
+        committer: Committer,
+        volumes: Volumes,
+        node: bytes,
+        config: Config,
+        clock: Clock,
+        resumed: dict[int, Resume],
+    ) -> None:
+        self.sessions: dict[str, Session] = {}
+        self._index = index
+        self._committer = committer
+        self._volumes = volumes
+        self._node = node
+        self._config = config
+        self._clock = clock
+        self._resumed = resumed
+        self._pipelines: dict[int, Pipeline] = {}
+        self._handshakes = asyncio.Semaphore(config.recorder.handshakes_max)
+        self._rotation = Rotation(config.recorder.chunk_s * 1_000_000, config.recorder.chunk_bytes_max)
+        self._register_version = -1
+
+    async def follow_register(self) -> None:
+        """Start, restart and stop sessions so that they match the register; cheap when nothing changed."""
+        with self._index.read() as snapshot:
+            version = snapshot.register_version()
+            if version == self._register_version:
+                return
+            cameras = snapshot.cameras()
+        wanted = _wanted(cameras)
+        for name in [n for n, s in self.sessions.items() if wanted.get(n) != (s.camera, s.url)]:
+            await self._stop_session(name)
+        fresh = [name for name in wanted if name not in self.sessions]
+        rows = await self._ensure_streams(fresh)
+        spread_s = START_SPREAD_S_PER_100 * len(fresh) / 100
+        for name in fresh:
+            self._start_session(rows[name], *wanted[name], delay_s=random.uniform(0, spread_s))
+        self._register_version = version
+
+    async def _ensure_streams(self, names: list[str]) -> dict[str, StreamRow]:
+        if not names:
+            return {}
+        future = self._committer.call(lambda transaction: {name: transaction.ensure_stream(name) for name in names})
+        return await asyncio.wrap_future(future)
+
+    def _start_session(self, stream: StreamRow, camera: Camera, url: str, delay_s: float) -> None:
+        pipeline = self._pipelines.get(stream.id)
+        if pipeline is None:
+            pipeline = self._pipelines[stream.id] = Pipeline(
+                stream,
+                self._resumed.pop(stream.id, Resume()),
+                node=self._node,
+                rotation=self._rotation,
+                clock=self._clock,
+                pick_volume=self._volumes.pick,
+            )
+        session = Session(
+            pipeline,
+            camera,
+            url,
+            recorder=self._config.recorder,
+            rtsp=self._config.rtsp,
+            handshakes=self._handshakes,
+            clock=self._clock,
+        )
+        self.sessions[stream.name] = session
+        session.start(delay_s)
+        log.info("stream added", stream=stream.name)
+
+    async def _stop_session(self, name: str) -> None:
+        await self.sessions.pop(name).stop()
+        log.info("stream removed", stream=name)
+
+    def tick(self, monotonic_us: int) -> None:
+        """Flush silent cameras' fragments."""
+        for session in self.sessions.values():
+            session.tick(monotonic_us)
+
+    def absences(self, now_us: int) -> list[StoredRecord]:
+        """The gaps that are open now, for streams that should record."""
+        gaps = (session.pipeline.absence(now_us) for session in self.sessions.values())
+        return [gap for gap in gaps if gap is not None]
+
+    def volume_failed(self, writer: VolumeWriter) -> None:
+        """Move the failed volume's streams."""
+        for pipeline in self._pipelines.values():
+            pipeline.volume_failed(writer)
+
+    async def stop(self) -> None:
+        """End all sessions in order."""
+        await asyncio.gather(*(session.stop() for session in self.sessions.values()))
+
+
+def _wanted(cameras: list[Camera]) -> dict[str, tuple[Camera, str]]:
+    """Stream name → (camera, url) of every stream that should record."""
+    wanted: dict[str, tuple[Camera, str]] = {}
+    for camera in cameras:
+        if not camera.enabled:
+            continue
+        wanted[f"{camera.id}.main"] = (camera, camera.main)
+        if camera.sub:
+            wanted[f"{camera.id}.sub"] = (camera, camera.sub)
+    return wanted

@@ -1,0 +1,358 @@
+"""Fragments of one stream → chunks on a volume.
+
+Kept true: a chunk starts with a complete key frame and holds one run and one codec configuration; stored time
+ascends; whatever is not stored since the last stored picture becomes a gap with its cause, carried by the next
+thing that is stored. Called once per fragment on the event loop; never waits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from base.clock import Clock, wall_clock_state
+from base.errors import KeyreelError
+from base.media import AudioConfig, StreamConfig, VideoCodec, VideoConfig
+from base.units import ticks_to_us, us_to_90k
+from chunks.records import ChunkHead, ClockState, Gap, GapCause
+from chunks.writer import OpenChunk, VolumeWriter
+from index import StreamRow
+from recorder.wallclock import WallClock
+
+if TYPE_CHECKING:
+    from native.moof import Fragment
+
+log = structlog.get_logger("recorder.pipeline")
+
+# RTCP's word on lip sync is taken when it is this near to what arrival says; farther off, the camera's NTP is nonsense.
+SENDER_REPORT_TRUST_US: Final = 2_000_000
+_CLOCK_STATES: Final = {None: ClockState.UNKNOWN, True: ClockState.SYNCED, False: ClockState.UNSYNCED}
+
+
+@dataclass(slots=True)
+class Resume:
+    """Where a stream's stored past ends; what the next chunk must go on from."""
+
+    next_sequence: int = 1
+    epoch: int = 0
+    config: StreamConfig | None = None
+    run: int = 0
+    end_us: int = 0
+    gap_cause: GapCause = GapCause.UNKNOWN
+
+
+@dataclass(slots=True)
+class Rotation:
+    """When a chunk is full: every `chunk_us` of wall time, staggered over the streams, or at `bytes_max`."""
+
+    chunk_us: int
+    bytes_max: int
+
+    def slot(self, stream_id: int, wall_us: int) -> int:
+        """Number of the chunk interval a time falls in; streams' borders are spread evenly by the golden ratio."""
+        stagger_us = int(stream_id * 0.6180339887498949 % 1.0 * self.chunk_us)
+        return (wall_us + stagger_us) // self.chunk_us
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the recorder started."""
+
+    frames: int = 0
+    key_frames: int = 0
+    media_bytes: int = 0
+    fragments: int = 0
+    incomplete_units: int = 0
+    dropped_gops: int = 0
+    last_frame_us: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    """One unbroken media clock: from a camera's PLAY, or a jump in its clock, to the end of either."""
+
+    video_codec: VideoCodec
+    audio: AudioConfig | None
+    sender_reports: Callable[[], tuple[tuple[int, int], tuple[int, int]] | None]
+    camera_time: Callable[[int], int]
+    wall: WallClock
+    wall_to_media_90k: int = 0  # media time of the run = RTP time + this; wall-based at the run's start
+    lead_90k: int = 0  # pts − dts of the chunk's first key frame
+    video_base_90k: int = 0
+    audio_base: int | None = None
+    generation: int = -1  # of the parameter sets the chunk was opened with
+    chunk: OpenChunk | None = None
+
+
+class Pipeline:
+    """One stream's way to disk; owned by the recorder, outlives the stream's camera sessions."""
+
+    def __init__(
+        self,
+        stream: StreamRow,
+        resume: Resume,
+        *,
+        node: bytes,
+        rotation: Rotation,
+        clock: Clock,
+        pick_volume: Callable[[], VolumeWriter | None],
+    ) -> None:
+        self.stream = stream
+        self.config = resume.config
+        self.counters = Counters()
+        self.last_pts_90k: int | None = None  # RTP time and wall time of the newest stored fragment's first picture
+        self.last_start_us = 0
+        self.undecodable = ""  # why the last fragment could not be stored, for status
+        self._resume = resume
+        self._node = node
+        self._rotation = rotation
+        self._clock = clock
+        self._pick_volume = pick_volume
+        self._writer: VolumeWriter | None = None
+        self._run: _Run | None = None
+        self._absent: GapCause | None = resume.gap_cause if resume.end_us else None
+        self._slot = 0
+
+    @property
+    def recording(self) -> bool:
+        """True while a chunk takes this stream's fragments."""
+        return self._run is not None and self._run.chunk is not None
+
+    @property
+    def end_us(self) -> int:
+        """Where the stream's stored time ends, durable or not; 0 when nothing was ever stored."""
+        return self._resume.end_us
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    def begin_run(
+        self,
+        video_codec: VideoCodec,
+        audio: AudioConfig | None,
+        sender_reports: Callable[[], tuple[tuple[int, int], tuple[int, int]] | None],
+        camera_time: Callable[[int], int],
+    ) -> None:
+        """A camera session starts.
+
+        `sender_reports()` gives ((ntp_us, video rtp), (ntp_us, audio rtp)) once RTCP told both; `camera_time(pts_90k)`
+        gives the camera's own UTC µs or 0.
+        """
+        assert self._run is None, "begin_run() inside a run"
+        self._run = _Run(video_codec, audio, sender_reports, camera_time, WallClock(floor_us=self._resume.end_us))
+        self._resume.run += 1
+
+    def end_run(self, cause: GapCause) -> None:
+        """The session ended; its chunk is sealed, and what follows is absent because of `cause`."""
+        if self._run is None:
+            return
+        self._seal()
+        self._run = None
+        self._absent = cause
+
+    def absence(self, now_us: int) -> Gap | None:
+        """The gap that is open now, up to `now_us`; None while recording or when nothing was ever stored."""
+        if self._run is not None or self._absent is None or not self._resume.end_us or now_us <= self._resume.end_us:
+            return None
+        return Gap(self.stream.id, self._resume.end_us, now_us, self._absent)
+
+    def set_absence(self, cause: GapCause) -> None:
+        """A better cause for the absence now going on (an unreachable camera after a stall, say)."""
+        if self._run is None and self._absent is not None:
+            self._absent = cause
+
+    def volume_failed(self, writer: VolumeWriter) -> None:
+        """The volume under the open chunk failed; the next key frame goes to another one."""
+        if self._writer is not writer:
+            return
+        self._writer = None
+        if self._run is not None and self._run.chunk is not None:
+            self._run.chunk = None
+            self._absent = GapCause.VOLUME
+
+    # -- fragments ----------------------------------------------------------------------------------------------------
+
+    def on_fragment(self, fragment: Fragment) -> None:
+        """Store one fragment, or let it become part of a declared gap."""
+        run = self._run
+        if run is None:
+            return
+        if fragment.discontinuity and run.chunk is not None:
+            run = self._restart_run(run)
+        run.wall.observe(
+            fragment.first_pts_90k,
+            fragment.min_delay_us,
+            self._clock.wall_us() - self._clock.monotonic_us(),
+        )
+        if fragment.key and (run.chunk is None or self._chunk_is_over(run, fragment)):
+            self._open(run, fragment)
+        if run.chunk is None:
+            self._drop(GapCause.UNDECODABLE)
+        elif self._absent is not None and not fragment.key and run.chunk.fragments:
+            self._drop(self._absent)
+        else:
+            self._append(run, run.chunk, fragment)
+
+    def _restart_run(self, run: _Run) -> _Run:
+        """The media clock jumped: same camera session, new run."""
+        self.end_run(GapCause.CLOCK)
+        self.begin_run(run.video_codec, run.audio, run.sender_reports, run.camera_time)
+        assert self._run is not None
+        return self._run
+
+    def _times(self, run: _Run, fragment: Fragment) -> tuple[int, int]:
+        start_us = max(run.wall.wall_us(fragment.first_dts_90k + run.lead_90k), self._resume.end_us)
+        end_us = max(run.wall.wall_us(fragment.end_dts_90k + run.lead_90k), start_us + 1)
+        return start_us, end_us
+
+    def _append(self, run: _Run, chunk: OpenChunk, fragment: Fragment) -> None:
+        start_us, end_us = self._times(run, fragment)
+        assert self._writer is not None
+        accepted = self._writer.append(
+            chunk,
+            fragment,
+            start_us=start_us,
+            end_us=end_us,
+            video_base_90k=run.video_base_90k,
+            audio_base=self._audio_base(run, fragment),
+            camera_us=run.camera_time(fragment.first_pts_90k),
+            gap=self._gap_before(run, fragment, start_us),
+        )
+        if not accepted:
+            self._drop(GapCause.OVERLOAD)
+            return
+        self._absent = None
+        self._resume.end_us = end_us
+        self.last_pts_90k, self.last_start_us = fragment.first_pts_90k, start_us
+        self._count(fragment, end_us)
+
+    def _gap_before(self, run: _Run, fragment: Fragment, start_us: int) -> Gap | None:
+        """What this fragment declares missing: GOPs dropped before it, or packets lost in it."""
+        if self._absent is not None and run.chunk is not None and run.chunk.fragments:
+            if start_us > self._resume.end_us:
+                return Gap(self.stream.id, self._resume.end_us, start_us, self._absent, fragment.lost_packets)
+            return None
+        if fragment.loss is None:
+            return None
+        lost_us = run.wall.wall_us(fragment.loss[0])
+        whole_us = max(run.wall.wall_us(fragment.loss[1]), lost_us + 1)
+        return Gap(self.stream.id, lost_us, whole_us, GapCause.PACKET_LOSS, fragment.lost_packets)
+
+    def _drop(self, cause: GapCause) -> None:
+        if self._absent is not None:
+            return
+        self._absent = cause
+        if cause is GapCause.OVERLOAD:
+            self.counters.dropped_gops += 1
+            log.warning("volume queue full; dropping to the next key frame", stream=self.stream.name)
+
+    def _count(self, fragment: Fragment, end_us: int) -> None:
+        counters = self.counters
+        counters.frames += fragment.video_samples
+        counters.key_frames += fragment.key_frames
+        counters.media_bytes += fragment.media_bytes
+        counters.incomplete_units += fragment.incomplete_units
+        counters.fragments += 1
+        counters.last_frame_us = end_us
+
+    # -- chunks -------------------------------------------------------------------------------------------------------
+
+    def _chunk_is_over(self, run: _Run, fragment: Fragment) -> bool:
+        chunk = run.chunk
+        assert chunk is not None
+        if chunk.size >= self._rotation.bytes_max or self._slot != self._slot_of(run, fragment):
+            return True
+        return self._config_of(run, fragment) != self.config
+
+    def _slot_of(self, run: _Run, fragment: Fragment) -> int:
+        return self._rotation.slot(self.stream.id, run.wall.wall_us(fragment.first_pts_90k))
+
+    def _config_of(self, run: _Run, fragment: Fragment) -> StreamConfig:
+        if self.config is not None and fragment.parameter_generation == run.generation:
+            return self.config
+        vps, sps, pps = fragment.parameter_sets()
+        return StreamConfig(VideoConfig(run.video_codec, vps, sps, pps), run.audio)
+
+    def _open(self, run: _Run, fragment: Fragment) -> None:
+        """Seal the chunk in hand and open the next one at this key fragment."""
+        self._seal()
+        config = self._config_of(run, fragment)
+        writer = self._writer or self._pick_volume()
+        if writer is None:
+            self.undecodable = "no volume takes writes; free space or add a volume"
+            self._absent = self._absent or GapCause.VOLUME
+            return
+        lead_90k = fragment.first_pts_90k - fragment.first_dts_90k
+        start_us = max(run.wall.wall_us(fragment.first_pts_90k), self._resume.end_us)
+        if not run.wall_to_media_90k:
+            run.wall_to_media_90k = us_to_90k(start_us) - fragment.first_pts_90k
+        head = self._head(run, writer, config, start_us, fragment.first_dts_90k + run.wall_to_media_90k)
+        try:
+            run.chunk = writer.open_chunk(head, config)
+        except KeyreelError as error:
+            self.undecodable = str(error)
+            return
+        self.undecodable = ""
+        self._writer = writer
+        run.lead_90k = lead_90k
+        run.video_base_90k = fragment.first_dts_90k
+        run.audio_base = None
+        run.generation = fragment.parameter_generation
+        self._resume.next_sequence += 1
+        self._resume.epoch = head.epoch
+        self._slot = self._slot_of(run, fragment)
+        self.config = config
+
+    def _head(self, run: _Run, writer: VolumeWriter, config: StreamConfig, start_us: int, origin_90k: int) -> ChunkHead:
+        resume = self._resume
+        absent = self._absent is not None and resume.end_us and start_us > resume.end_us
+        synced, error_us = wall_clock_state()
+        return ChunkHead(
+            node=self._node,
+            volume=writer.volume.id,
+            opening=os.urandom(16),
+            stream_id=self.stream.id,
+            stream_name=self.stream.name,
+            sequence=resume.next_sequence,
+            epoch=resume.epoch + (config != self.config),
+            run=resume.run,
+            start_us=start_us,
+            monotonic_us=self._clock.monotonic_us(),
+            clock_state=_CLOCK_STATES[synced],
+            clock_error_us=error_us,
+            origin_90k=origin_90k,
+            gap_start_us=resume.end_us if absent else 0,
+            gap_cause=(self._absent or GapCause.UNKNOWN) if absent else GapCause.UNKNOWN,
+        )
+
+    def _seal(self) -> None:
+        if self._run is not None and self._run.chunk is not None:
+            assert self._writer is not None
+            self._writer.seal(self._run.chunk)
+            self._run.chunk = None
+
+    # -- audio --------------------------------------------------------------------------------------------------------
+
+    def _audio_base(self, run: _Run, fragment: Fragment) -> int:
+        """RTP time of the audio track at the chunk's time zero; fixed for a chunk, so sound never steps inside one."""
+        if run.audio is None or not fragment.audio_samples:
+            return 0
+        if run.audio_base is None:
+            run.audio_base = self._anchor_audio(run, run.audio, fragment)
+        return min(run.audio_base, fragment.audio_first_ts)
+
+    def _anchor_audio(self, run: _Run, audio: AudioConfig, fragment: Fragment) -> int:
+        zero_us = run.wall.wall_us(run.video_base_90k + run.lead_90k)
+        arrival_us = fragment.audio_first_arrival_us + self._clock.wall_us() - self._clock.monotonic_us()
+        base = fragment.audio_first_ts - (arrival_us - zero_us) * audio.rate_hz // 1_000_000
+        reports = run.sender_reports()
+        if reports is None:
+            return base
+        (video_ntp_us, video_rtp), (audio_ntp_us, audio_rtp) = reports
+        zero_ntp_us = video_ntp_us + ticks_to_us(run.video_base_90k + run.lead_90k - video_rtp)
+        told = audio_rtp + (zero_ntp_us - audio_ntp_us) * audio.rate_hz // 1_000_000
+        off_us = abs(told - base) * 1_000_000 // audio.rate_hz
+        return told if off_us <= SENDER_REPORT_TRUST_US else base

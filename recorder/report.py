@@ -1,0 +1,119 @@
+"""What the recorder tells of itself: one status file, replaced once a second.
+
+Kept true: rates are averages over the last `WINDOW` reports; no secret is in the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
+from chunks.codecs import codec_string, dimensions
+from recorder.committer import Committer
+from recorder.session import Session
+from recorder.volumes import Volumes
+
+WINDOW: Final = 6
+
+
+def package_version() -> str:
+    """Version of the installed distribution."""
+    try:
+        return version("keyreel")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+class Reporter:
+    """Assembles and writes the status file."""
+
+    def __init__(self, path: Path, started_us: int, committer: Committer, volumes: Volumes) -> None:
+        self._path = path
+        self._started_us = started_us
+        self._version = package_version()
+        self._committer = committer
+        self._volumes = volumes
+        self._history: dict[str, deque[tuple[int, int, int]]] = {}
+
+    def write(self, now_us: int, loop_lag_s: float, sessions: list[Session]) -> None:
+        """Replace the file with the state of this moment."""
+        status = RecorderStatus(
+            pid=os.getpid(),
+            started_us=self._started_us,
+            updated_us=now_us,
+            version=self._version,
+            loop_lag_ms=round(loop_lag_s * 1e3, 3),
+            index_commits=self._committer.commits,
+            streams=[self._stream(now_us, session) for session in sessions],
+            volumes=self._volume_states(),
+        )
+        write_status(self._path, status)
+
+    def _stream(self, now_us: int, session: Session) -> StreamStatus:
+        pipeline = session.pipeline
+        counters = pipeline.counters
+        bitrate, frame_rate = self._rates(pipeline.stream.name, now_us, counters.media_bytes, counters.frames)
+        status = StreamStatus(
+            name=pipeline.stream.name,
+            state=session.state,
+            reason=session.reason,
+            detail=session.detail,
+            since_us=session.since_us,
+            bitrate_bps=bitrate,
+            frame_rate=frame_rate,
+            frames=counters.frames,
+            key_frames=counters.key_frames,
+            media_bytes=counters.media_bytes,
+            dropped_gops=counters.dropped_gops,
+            reconnects=session.reconnects,
+            retry_at_us=session.retry_at_us,
+            last_frame_us=counters.last_frame_us,
+            transport=session.camera.transport,
+            durable_until_us=self._committer.durable_until_us.get(pipeline.stream.id, 0),
+            clock_offset_us=session.clock_offset_us(),
+        )
+        self._add_codecs(status, session)
+        self._add_network(status, session)
+        return status
+
+    @staticmethod
+    def _add_codecs(status: StreamStatus, session: Session) -> None:
+        config = session.pipeline.config
+        if config is not None:
+            status.codec = codec_string(config.video)
+            status.audio = config.audio.codec if config.audio is not None else ""
+            status.width, status.height = dimensions(config.video)
+
+    @staticmethod
+    def _add_network(status: StreamStatus, session: Session) -> None:
+        """Packet counters over all of the session's connections."""
+        status.packets, status.lost_packets, status.reordered_packets, status.metadata_packets = session.packet_totals()
+
+    def _rates(self, name: str, now_us: int, media_bytes: int, frames: int) -> tuple[float, float]:
+        history = self._history.setdefault(name, deque(maxlen=WINDOW))
+        history.append((now_us, media_bytes, frames))
+        then_us, bytes_then, frames_then = history[0]
+        span_s = (now_us - then_us) / 1e6
+        if span_s <= 0:
+            return 0.0, 0.0
+        return round((media_bytes - bytes_then) * 8 / span_s, 1), round((frames - frames_then) / span_s, 2)
+
+    def _volume_states(self) -> list[VolumeStatus]:
+        return [
+            VolumeStatus(
+                id=writer.volume.id.hex(),
+                path=str(writer.volume.root),
+                state="failed" if writer.volume.id in self._volumes.failed else "ok",
+                free_bytes=writer.volume.free_bytes(),
+                total_bytes=writer.volume.total_bytes(),
+                queue_bytes=writer.queue_bytes,
+                written_bytes=writer.written_bytes,
+                syncs=writer.syncs,
+                last_sync_ms=round(writer.last_sync_s * 1e3, 2),
+            )
+            for writer in self._volumes.writers
+        ]

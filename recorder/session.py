@@ -1,0 +1,246 @@
+"""One supervised task per stream: call the camera, play, record until it ends, wait, call again.
+
+Kept true: nothing a camera does ends this task or touches another stream; each failure becomes a state, a reason and
+a gap's cause; a session that delivered resets the back-off; at most `handshakes` sessions connect at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from base.clock import Clock
+from base.config import RecorderConfig, RtspConfig
+from base.errors import CameraError
+from base.log import redact
+from base.status import StreamState
+from base.units import ticks_to_us
+from chunks.records import GapCause
+from index import Camera
+from native.fragment import FragmentBuilder
+from native.moof import Fragment
+from native.sink import Sink
+from recorder.backoff import Backoff
+from recorder.pipeline import Pipeline
+from rtsp.client import RtspClient
+from rtsp.sdp import Presentation, Track
+
+log = structlog.get_logger("recorder.session")
+
+# What the absence of video is called in the ledger, by the reason a session ended with. The rest is OFFLINE.
+_CAUSES: Final = {"stalled": GapCause.NO_MEDIA, "codec": GapCause.UNDECODABLE}
+
+
+@dataclass(slots=True)
+class Tracks:
+    """What of a camera's presentation is recorded."""
+
+    video: Track
+    audio: Track | None
+    counted: list[Track] = field(default_factory=list)
+
+
+def choose_tracks(presentation: Presentation) -> Tracks:
+    """First H.264/H.265 track, first audio track we store; ONVIF metadata is received and counted."""
+    video = next((t for t in presentation.tracks if t.video is not None), None)
+    if video is None:
+        offered = ", ".join(t.codec for t in presentation.tracks) or "no track"
+        raise CameraError(f"the camera offers {offered}; set it to H.264 or H.265", reason="codec")
+    audio = next((t for t in presentation.tracks if t.audio is not None), None)
+    return Tracks(video, audio, [t for t in presentation.tracks if t.kind == "metadata"])
+
+
+class Session:
+    """The life of one stream's camera connection."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        camera: Camera,
+        url: str,
+        *,
+        recorder: RecorderConfig,
+        rtsp: RtspConfig,
+        handshakes: asyncio.Semaphore,
+        clock: Clock,
+    ) -> None:
+        self.pipeline = pipeline
+        self.camera = camera
+        self.url = url
+        self.state: StreamState = "connecting"
+        self.reason = ""
+        self.detail = ""
+        self.since_us = clock.wall_us()
+        self.retry_at_us = 0
+        self.reconnects = 0
+        self.tracks: Tracks | None = None
+        self.client: RtspClient | None = None
+        self._recorder = recorder
+        self._rtsp = rtsp
+        self._handshakes = handshakes
+        self._clock = clock
+        self._backoff = Backoff(recorder.backoff_min_s, recorder.backoff_max_s)
+        self._builder: FragmentBuilder | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._past_packets = (0, 0, 0, 0)
+
+    # -- for the recorder ---------------------------------------------------------------------------------------------
+
+    def start(self, delay_s: float = 0.0) -> None:
+        """Begin calling the camera after `delay_s`."""
+        name = f"session {self.pipeline.stream.name}"
+        self._task = asyncio.get_running_loop().create_task(self._supervise(delay_s), name=name)
+
+    async def stop(self) -> None:
+        """End in order: what arrived is handed to the writer, the chunk is sealed, the camera is told."""
+        self._enter("stopping")
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.pipeline.end_run(GapCause.STOPPED)
+        self.pipeline.set_absence(GapCause.STOPPED)
+
+    def tick(self, now_us: int) -> None:
+        """Hand on what a silent or slow camera left unfinished; `now_us` is monotonic. Called a few times a second."""
+        if self._builder is not None and self.client is not None:
+            self.client.flush()
+            self._builder.flush(now_us, self._recorder.fragment_ms * 1000)
+
+    def clock_offset_us(self) -> int | None:
+        """The camera's clock minus ours, µs, when RTCP told; includes the network's delay."""
+        pipeline_end_us = self.pipeline.counters.last_frame_us
+        pts_90k = self.pipeline.last_pts_90k
+        camera_us = self._camera_time(pts_90k) if pts_90k is not None and pipeline_end_us else 0
+        return camera_us - self.pipeline.last_start_us if camera_us else None
+
+    def packet_totals(self) -> tuple[int, int, int, int]:
+        """(packets, lost, reordered, metadata packets) over all connections of this session."""
+        packets, lost, reordered, metadata = self._past_packets
+        for index, stats in (self.client.tracks_stats if self.client is not None else {}).items():
+            packets += stats.packets
+            lost += stats.lost_packets
+            reordered += stats.reordered_packets
+            if self.tracks is not None and any(track.index == index for track in self.tracks.counted):
+                metadata += stats.packets
+        return packets, lost, reordered, metadata
+
+    # -- the task -----------------------------------------------------------------------------------------------------
+
+    async def _supervise(self, delay_s: float) -> None:
+        await self._clock.sleep(delay_s)
+        while True:
+            frames = self.pipeline.counters.frames
+            try:
+                await self._run_once()
+            except CameraError as error:
+                self.reason, self.detail = error.reason, redact(str(error))
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception("a camera's session failed unexpectedly", stream=self.pipeline.stream.name)
+                self.reason, self.detail = "internal", redact(f"{type(error).__name__}: {error}")
+            if self.pipeline.counters.frames > frames:
+                self._backoff.reset()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        delay_s = self._backoff.next_delay_s()
+        self.retry_at_us = self._clock.wall_us() + int(delay_s * 1e6)
+        self.pipeline.set_absence(_CAUSES.get(self.reason, GapCause.OFFLINE))
+        if self._backoff.failures <= 1 or self._backoff.failures % 10 == 0:
+            log.warning("camera lost", stream=self.pipeline.stream.name, reason=self.reason, detail=self.detail)
+        self._enter("backing-off")
+        await self._clock.sleep(delay_s)
+        self.reconnects += 1
+
+    async def _run_once(self) -> None:
+        self._enter("connecting")
+        client = RtspClient(
+            self.url,
+            transport=self.camera.transport,
+            allow_basic=self.camera.allow_basic,
+            tls_verify=self.camera.tls_verify,
+            connect_timeout_s=self._rtsp.connect_timeout_s,
+            response_timeout_s=self._rtsp.response_timeout_s,
+            media_timeout_s=self._rtsp.media_timeout_s,
+        )
+        try:
+            async with self._handshakes:
+                tracks = choose_tracks(await client.open())
+                builder = self._begin(client, tracks)
+                await client.play(self._sinks(builder, tracks))
+            self._enter("waiting")
+            await client.run()
+        finally:
+            self._finish(client)
+            await client.close()
+
+    def _begin(self, client: RtspClient, tracks: Tracks) -> FragmentBuilder:
+        assert tracks.video.video is not None
+        video = tracks.video.video
+        audio = tracks.audio.audio if tracks.audio is not None else None
+        builder = FragmentBuilder(
+            video.codec,
+            self._on_fragment,
+            audio_rate_hz=audio.rate_hz if audio is not None else 0,
+            fragment_90k=self._recorder.fragment_ms * 90,
+            unit_bytes_max=self._recorder.unit_bytes_max,
+            parameter_sets=[*video.vps, *video.sps, *video.pps],
+        )
+        self.client, self.tracks, self._builder = client, tracks, builder
+        self.pipeline.begin_run(video.codec, audio, self._sender_reports, self._camera_time)
+        return builder
+
+    @staticmethod
+    def _sinks(builder: FragmentBuilder, tracks: Tracks) -> dict[int, Sink]:
+        sinks: dict[int, Sink] = {tracks.video.index: builder.video}
+        if tracks.audio is not None and builder.audio is not None:
+            sinks[tracks.audio.index] = builder.audio
+        for track in tracks.counted:
+            sinks[track.index] = Sink()
+        return sinks
+
+    def _finish(self, client: RtspClient) -> None:
+        """Everything whole that arrived goes to the writer; the rest of the session is let go."""
+        if self._builder is not None:
+            client.flush()
+            self._builder.finish()
+        self._past_packets = self.packet_totals()
+        self._builder = None
+        self.client = None
+        self.pipeline.end_run(GapCause.OFFLINE)
+
+    def _on_fragment(self, fragment: Fragment) -> None:
+        self.pipeline.on_fragment(fragment)
+        if self.pipeline.undecodable:
+            self._enter("waiting", "undecodable", self.pipeline.undecodable)
+        elif self.state == "waiting" and self.pipeline.recording:
+            self._enter("recording")
+
+    def _enter(self, state: StreamState, reason: str | None = None, detail: str = "") -> None:
+        if state != self.state:
+            self.since_us = self._clock.wall_us()
+        self.state = state
+        if reason is not None:
+            self.reason, self.detail = reason, detail
+        elif state == "recording":
+            self.reason, self.detail, self.retry_at_us = "", "", 0
+
+    # -- RTCP -------------------------------------------------------------------------------------------------------
+
+    def _sender_reports(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        if self.client is None or self.tracks is None or self.tracks.audio is None:
+            return None
+        video = self.client.sender_report(self.tracks.video.index)
+        audio = self.client.sender_report(self.tracks.audio.index)
+        return (video, audio) if video is not None and audio is not None else None
+
+    def _camera_time(self, pts_90k: int) -> int:
+        """The camera's own clock at a media time, UTC µs; 0 until RTCP told."""
+        report = self.client.sender_report(self.tracks.video.index) if self.client and self.tracks else None
+        return 0 if report is None else report[0] + ticks_to_us(pts_90k - report[1])
