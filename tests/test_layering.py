@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 OWNED_BY: dict[str, set[str]] = {
     "lmdb": {"index"},  # a second opening of one environment in a process loses data
     "aiohttp": {"playback", "keyreel"},
-    "typer": {"keyreel"},
+    "typer": {"keyreel", "simcam"},
     "rich": {"keyreel"},
 }
 LINES_MAX = 500
