@@ -94,7 +94,7 @@ class Camera:
             if not self._cursors or all(cursor.due_us == NEVER for cursor in self._cursors):
                 self._begin(now_us)
             self._catch_up(now_us)
-            self._report_us = now_us
+            self._report_us = now_us + REPORT_INTERVAL_US
         self.viewers.append(viewer)
         self.sessions += 1
 

@@ -28,7 +28,7 @@ class Faults:
     garbage: float = 0.0  # chance per picture of bytes that are no RTP before it
     marker: str = "right"  # RTP marker bits: right, always, never
     key_frames: bool = True  # False: key pictures are left out
-    join: str = "key"  # first picture of a session: key, any, cut (any, without its first packet)
+    join: str = "key"  # first picture of a session: key, any, cut (any, its later half)
     stall: bool = False  # connections stay open, nothing is sent
     sender_reports: bool = True
     describe_status: int = 0  # answer DESCRIBE with this status

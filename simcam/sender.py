@@ -175,7 +175,7 @@ class Sender:
         self._packet_faults = PacketFaults(faults, seed)
 
     def send(self, table: UnitTable, index: int, ticks: int, stamp: bytes | None, cut: bool = False) -> bool:
-        """Sends one unit; True when a fault lost or changed a packet of it."""
+        """Sends one unit, or its later half; True when a packet of it was lost or changed."""
         time = ticks + self.time_offset & 0xFFFFFFFF
         faults = self._packet_faults
         if not cut and not self._faults.on_packets:
@@ -184,7 +184,7 @@ class Sender:
             self._send_whole(table, index, time, stamp)
             return False
         packets = self.stream.pack_list(table, index, time, stamp)
-        packets, damaged = faults.apply(packets[1:] if cut else packets)
+        packets, damaged = faults.apply(packets[(len(packets) + 1) // 2 :] if cut else packets)
         self._send_garbage(faults.garbage())
         self._send_packets(packets)
         return damaged or cut

@@ -11,6 +11,7 @@ Payload: 16 bytes UUID, 16 hex sequence, 16 hex unix time in µs, 32 hex digest 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -22,6 +23,7 @@ CAMERA_BYTES_MAX: Final = 128
 _SEI_HEAD: Final = {"h264": b"\x06", "h265": b"\x4e\x01"}  # nal_ref_idc 0; prefix SEI, layer 0, temporal id 1
 _USER_DATA_UNREGISTERED: Final = 5
 _FIXED_BYTES: Final = 16 + 16 + 16 + 32
+_FIELDS: Final = re.compile(rb"([0-9a-f]{16})([0-9a-f]{16})([0-9a-f]{32})([\x20-\x7e]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Stamper:
 
     def __init__(self, camera: str, codec: str) -> None:
         name = camera.encode("ascii")
-        if not 1 <= len(name) <= CAMERA_BYTES_MAX or min(name) < 0x20:
+        if not 1 <= len(name) <= CAMERA_BYTES_MAX or not camera.isprintable():
             raise ValueError(f"camera name {camera[:64]!r} must be 1 to {CAMERA_BYTES_MAX} printable ASCII characters")
         size = _FIXED_BYTES + len(name)
         self._head = _SEI_HEAD[codec] + bytes([_USER_DATA_UNREGISTERED, size]) + STAMP_UUID
@@ -76,17 +78,10 @@ def _parse_nal(nal: bytes, codec: str) -> Stamp | None:
     if not nal.startswith(head) or nal[start : start + 16] != STAMP_UUID or nal[len(head)] != _USER_DATA_UNREGISTERED:
         return None
     payload = nal[start : start + nal[start - 1]]
-    if len(payload) <= _FIXED_BYTES or nal[start + len(payload) :] != b"\x80":
+    fields = _FIELDS.fullmatch(payload, 16)
+    if fields is None or nal[start + len(payload) :] != b"\x80":
         return None
-    try:
-        return Stamp(
-            camera=payload[_FIXED_BYTES:].decode("ascii"),
-            sequence=int(payload[16:32], 16),
-            time_us=int(payload[32:48], 16),
-            digest=bytes.fromhex(payload[48:80].decode("ascii")),
-        )
-    except ValueError:
-        return None
+    return Stamp(fields[4].decode(), int(fields[1], 16), int(fields[2], 16), bytes.fromhex(fields[3].decode()))
 
 
 def parse_stamp(sample: bytes | memoryview, codec: str) -> Stamp | None:
