@@ -19,7 +19,7 @@ const state = {
   skew: 0, // server clock minus ours, ms
 };
 const now = () => Date.now() + state.skew;
-const current = () => state.streams.find((stream) => stream.name === state.name);
+const current = () => state.streams.find((stream) => stream.id === state.name);
 
 // --- streams
 
@@ -40,7 +40,7 @@ async function refreshStreams() {
       : "The recorder does not report. What is recorded can still be watched.";
     drawStreams();
     drawHead();
-    if (!state.name && answer.streams.length) choose(answer.streams[0].name);
+    if (!state.name && answer.streams.length) choose(answer.streams[0].id);
   } catch (error) {
     $("node").classList.add("bad");
     $("node").textContent = error.status === 401 ? "Locked" : `No answer from the server: ${error.message}`;
@@ -50,12 +50,12 @@ async function refreshStreams() {
 function drawStreams() {
   const list = $("streams");
   const wanted = $("filter").value.trim().toLowerCase();
-  const shown = state.streams.filter((stream) => stream.name.toLowerCase().includes(wanted));
+  const shown = state.streams.filter((stream) => stream.id.toLowerCase().includes(wanted));
   $("empty").hidden = state.streams.length > 0;
   const items = new Map([...list.children].map((item) => [item.dataset.name, item]));
   shown.forEach((stream, index) => {
-    const item = items.get(stream.name) ?? newItem(stream.name);
-    items.delete(stream.name);
+    const item = items.get(stream.id) ?? newItem(stream.id);
+    items.delete(stream.id);
     if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
     fillItem(item, stream);
   });
@@ -67,7 +67,7 @@ function newItem(name) {
   item.dataset.name = name;
   const button = document.createElement("button");
   button.type = "button";
-  for (const part of ["dot", "name", "codec", "meta"]) {
+  for (const part of ["dot", "name", "codec", "meta", "safe"]) {
     const span = document.createElement("span");
     span.className = part;
     button.append(span);
@@ -79,23 +79,25 @@ function newItem(name) {
 
 function fillItem(item, stream) {
   const button = item.firstChild;
-  const [dot, name, codec, meta] = button.children;
+  const [dot, name, codec, meta, safe] = button.children;
   dot.className = `dot ${toneOf(stream)}`;
-  name.textContent = stream.name;
+  name.textContent = stream.id;
   codec.textContent = CODECS[stream.codec] ?? "";
   const recording = stream.state === "recording";
   meta.textContent = recording
-    ? [rate(stream.bitrate_bps), lossOf(stream), stream.durable_until ? `safe to ${clockTime(Date.parse(stream.durable_until))}` : ""].filter(Boolean).join(" · ")
+    ? [rate(stream.bitrate_bps), lossOf(stream)].filter(Boolean).join(" · ")
     : [wordOf(stream), stream.state === "unknown" ? "" : reasonOf(stream.reason)].filter(Boolean).join(": ");
-  button.setAttribute("aria-current", String(stream.name === state.name));
+  safe.textContent = recording && stream.durable_until ? `safe ${clockTime(Date.parse(stream.durable_until))}` : "";
+  safe.title = "Video before this time is on stable storage";
+  button.setAttribute("aria-current", String(stream.id === state.name));
   button.title = stream.detail;
 }
 
 function drawHead() {
   const stream = current();
   if (!stream) return;
-  document.title = `${stream.name} – Keyreel`;
-  $("title").textContent = stream.name;
+  document.title = `${stream.id} – Keyreel`;
+  $("title").textContent = stream.id;
   $("state").hidden = false;
   $("state").className = `pill ${toneOf(stream)}`;
   $("state").textContent = wordOf(stream);
@@ -203,7 +205,8 @@ function playFrom(at, length = lengthMs()) {
 }
 
 function showMoment(ms) {
-  $("moment").textContent = `${dayTime(ms)} ${offsetOf(ms)}`;
+  $("moment").textContent = clockTime(ms);
+  $("moment").title = `${dayTime(ms)} ${offsetOf(ms)}`;
   if (state.mode === "recording") line.set({ head: ms });
 }
 

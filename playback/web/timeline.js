@@ -204,7 +204,7 @@ export class Timeline extends EventTarget {
     const gap = this.gapAt(ms);
     this.hover.textContent = dayTime(ms) + (gap ? ` · ${causeOf(gap.cause)}, ${duration(gap.end - gap.start)}` : "");
     this.hover.style.left = `${Math.max(90, Math.min(this.canvas.clientWidth - 70, x + this.canvas.offsetLeft))}px`;
-    this.hover.style.top = `${this.canvas.offsetTop + 2}px`;
+    this.hover.style.top = `${this.canvas.offsetTop - 2}px`;
     this.hover.classList.add("shown");
   }
 }

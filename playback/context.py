@@ -1,0 +1,98 @@
+"""What every call of the API needs: the index, the chunk store, the status file, the limits and the threads.
+
+Kept true: one context per process and data folder; each kind of costly request has its own bound, and a request that
+would pass a bound is refused at once instead of waiting without end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from aiohttp import web
+
+from base.config import ApiConfig
+from base.status import RecorderStatus, read_status
+from index import Index, Snapshot
+from playback.problems import Problem
+from playback.workers import Workers
+
+if TYPE_CHECKING:
+    from clips.store import ChunkStore
+
+T = TypeVar("T")
+INDEX_LANE: Final = "index"
+WRITE_LANE: Final = "register"  # one thread, as the index asks of its writers
+PICTURE_LANE: Final = "picture"
+_STATUS_KEPT_S: Final = 0.25  # the recorder writes it once a second
+
+
+@dataclass
+class Context:
+    """The parts of one node's playback. `stall_s`: a reader who takes nothing for so long is cut off."""
+
+    index: Index
+    store: ChunkStore
+    status_path: Path
+    api: ApiConfig
+    version: str
+    stall_s: float = 60.0
+    started_s: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        self.workers = Workers(self.api.read_threads)
+        self.requests = Bound("requests", self.api.requests_max)
+        self.clips = Bound("clips", self.api.clips_max)
+        self.live = Bound("live views", self.api.live_max)
+        self.stopping = asyncio.Event()
+        self._status: tuple[float, RecorderStatus | None] = (float("-inf"), None)
+
+    async def read(self, call: Callable[[Snapshot], T]) -> T:
+        """`call(snapshot)` in one read transaction, in a thread."""
+
+        def inside() -> T:
+            with self.index.read() as snapshot:
+                return call(snapshot)
+
+        return await self.workers.run(INDEX_LANE, inside)
+
+    def recorder_status(self) -> RecorderStatus | None:
+        """What the recorder last told; None before its first word."""
+        taken_s, status = self._status
+        if time.monotonic() - taken_s > _STATUS_KEPT_S:
+            status = read_status(self.status_path)
+            self._status = (time.monotonic(), status)
+        return status
+
+
+class Bound:
+    """At most `limit` holders at a time; the next one is told to come back."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        self.what = what
+        self.limit = limit
+        self.held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Count as a holder inside."""
+        if self.held >= self.limit:
+            raise Problem(
+                503,
+                "busy",
+                f"all {self.limit} {self.what} allowed at a time are taken; ask again in a few seconds",
+                retry_after_s=5,
+            )
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+
+
+CONTEXT: Final = web.AppKey("context", Context)

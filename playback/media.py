@@ -1,0 +1,179 @@
+"""`clip.mp4` and `frame.jpg`: conditional and range requests over a virtual file, streamed from reader threads.
+
+Kept true: one slow or vanished reader costs two blocks of memory and nothing longer than its own connection; bytes are
+read in the volume's threads, never on the event loop; an answer whose bytes turn out damaged is broken off, not padded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from aiohttp import web
+
+from base.errors import KeyreelError
+from base.log import get_logger
+from base.units import utc
+from clips.mp4 import Block, ClipFile
+from clips.plan import plan
+from index import Snapshot
+from playback.calls import Ask, range_asked, time_asked
+from playback.context import INDEX_LANE, PICTURE_LANE, Context
+from playback.metrics import METRICS
+from playback.problems import Problem
+from playback.ranges import RangePlan, parse_ranges, plan_ranges, precondition, range_applies
+from playback.schema import ClipQuery, FrameQuery
+from playback.streams import find_stream
+
+MP4: Final = "video/mp4"
+_BLOCK_BYTES: Final = 1 << 20  # handed from a thread to the loop at a time
+_LOG: Final = get_logger()
+
+
+async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
+    """GET and HEAD /streams/{id}/clip.mp4."""
+    start_us, end_us = range_asked(ask.query.start, ask.query.end)
+    context = ask.context
+    with context.clips.hold():
+        lane = await context.read(lambda snapshot: _lane(snapshot, ask.id, start_us))
+
+        def build() -> ClipFile:
+            with context.index.read() as snapshot:
+                row = find_stream(snapshot, ask.id)
+                return ClipFile(plan(snapshot, context.store, row.id, start_us, end_us))
+
+        file = await context.workers.run(lane, build)
+        headers = {
+            "ETag": file.etag,
+            "Accept-Ranges": "bytes",
+            "Cache-Control": "private, no-cache",
+            "Content-Disposition": _disposition(ask.id, start_us, end_us, ask.query.download),
+        }
+        return await _send_file(ask, file, lane, headers)
+
+
+def _lane(snapshot: Snapshot, name: str, time_us: int) -> object:
+    """The threads to read in: those of the volume where the clip begins."""
+    row = find_stream(snapshot, name)
+    chunk = snapshot.chunk_at(row.id, time_us)
+    return INDEX_LANE if chunk is None else chunk.volume
+
+
+def _disposition(name: str, start_us: int, end_us: int, download: bool) -> str:
+    """A file name that tells stream and time (UTC) in characters every file system takes."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    times = "_".join(utc(t).strftime("%Y%m%dT%H%M%SZ") for t in (start_us, end_us))
+    return f'{"attachment" if download else "inline"}; filename="{safe}_{times}.mp4"'
+
+
+async def _send_file(
+    ask: Ask[ClipQuery, None], file: ClipFile, lane: object, headers: dict[str, str]
+) -> web.StreamResponse:
+    """The answer to one conditional, ranged or plain request for `file`."""
+    request = ask.request
+    asked = request.headers
+    outcome = precondition(request.method, asked.get("If-Match"), asked.get("If-None-Match"), file.etag)
+    if outcome == 304:
+        return web.Response(status=304, headers=headers)
+    if outcome == 412:
+        raise Problem(412, "changed", "the clip's ETag is another one now; fetch it again without If-Match")
+    ranges = None
+    if request.method == "GET" and "Range" in asked and range_applies(asked.get("If-Range"), file.etag):
+        ranges = parse_ranges(asked["Range"], file.size)
+    if ranges is None:
+        shape = RangePlan((), MP4, "", b"", file.size)
+    else:
+        shape = plan_ranges(ranges, file.size, MP4, secrets.token_hex(16))
+        if shape.content_range:
+            headers["Content-Range"] = shape.content_range
+    headers["Content-Type"] = shape.content_type
+    answer = web.StreamResponse(status=200 if ranges is None else 206, headers=headers)
+    answer.content_length = shape.length
+    await answer.prepare(request)
+    if request.method != "HEAD":
+        await stream_blocks(ask, answer, lane, _blocks(file, shape))
+    return answer
+
+
+def _blocks(file: ClipFile, shape: RangePlan) -> Iterator[Block]:
+    """The body's bytes as they come from the file."""
+    if not shape.parts:
+        yield from file.read(0, file.size)
+    for part in shape.parts:
+        if part.head:
+            yield part.head
+        yield from file.read(part.start, part.end)
+    if shape.tail:
+        yield shape.tail
+
+
+def _gathered(blocks: Iterable[Block]) -> Iterator[Block]:
+    """The same bytes in blocks of about `_BLOCK_BYTES`, as each costs a change of threads."""
+    held: list[Block] = []
+    size = 0
+    for block in blocks:
+        held.append(block)
+        size += len(block)
+        if size >= _BLOCK_BYTES:
+            yield held[0] if len(held) == 1 else b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+async def stream_blocks(
+    ask: Ask[ClipQuery, None], answer: web.StreamResponse, lane: object, blocks: Iterable[Block]
+) -> None:
+    """Send blocks read in `lane`'s threads; the next one is read while the last one is sent."""
+    context = ask.context
+    sent = ask.request.app[METRICS].media_bytes
+    source = _gathered(blocks)
+    reading = _next_block(context, lane, source)
+    try:
+        while (block := await reading) is not None:
+            reading = _next_block(context, lane, source)
+            async with asyncio.timeout(context.stall_s):
+                await answer.write(block)
+            sent.inc(len(block))
+        await answer.write_eof()
+    except (KeyreelError, Problem, OSError, TimeoutError) as error:
+        if not isinstance(error, ConnectionError):
+            _LOG.warning("clip broken off", path=ask.request.path, error=str(error) or type(error).__name__)
+        break_off(ask.request)
+        raise ConnectionResetError("clip broken off") from error
+    finally:
+        reading.cancel()
+
+
+def _next_block(context: Context, lane: object, source: Iterator[Block]) -> asyncio.Task[Block | None]:
+    return asyncio.ensure_future(context.workers.run(lane, lambda: next(source, None)))
+
+
+def break_off(request: web.Request) -> None:
+    """Close the connection hard: the client sees fewer bytes than promised, and knows."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def frame(ask: Ask[FrameQuery, None]) -> web.Response:
+    """GET /streams/{id}/frame.jpg."""
+    at_us = None if ask.query.at is None else time_asked(ask.query.at, "at")
+    context = ask.context
+
+    from clips.picture import frame_jpeg
+
+    def make() -> tuple[bytes, int]:
+        with context.index.read() as snapshot:
+            row = find_stream(snapshot, ask.id)
+            moment_us = snapshot.durable_until(row.id) if at_us is None else at_us
+            return frame_jpeg(snapshot, context.store, row.id, moment_us)
+
+    jpeg, time_us = await context.workers.run(PICTURE_LANE, make, threads=context.api.pictures_max)
+    headers = {
+        "Content-Type": "image/jpeg",
+        "Cache-Control": "private, no-cache" if at_us is None else "private, max-age=3600",
+        "Keyreel-Time": utc(time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    }
+    return web.Response(body=jpeg, headers=headers)

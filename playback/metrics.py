@@ -1,0 +1,137 @@
+"""Prometheus metrics: this process's own counters and the recorder's, read from its status at each scrape.
+
+Kept true: labels come from the route table and the register, never from a request, so a client cannot make series;
+a scrape is formatted in a thread, as thousands of series take tens of milliseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from base.clock import wall_us
+from base.status import RecorderStatus
+from playback.calls import Ask, NoQuery
+from playback.context import INDEX_LANE, Bound, Context
+from playback.streams import FRESH_US
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_STREAM_GAUGES: Final = (
+    ("bitrate_bps", "Bits per second over the last seconds"),
+    ("frame_rate", "Pictures per second over the last seconds"),
+)
+_STREAM_COUNTERS: Final = (
+    ("media_bytes", "Media bytes received"),
+    ("frames", "Pictures received"),
+    ("packets", "RTP packets received"),
+    ("lost_packets", "RTP packets lost"),
+    ("dropped_gops", "GOPs dropped to keep a bound"),
+    ("reconnects", "Times the camera was reconnected"),
+)
+
+
+class Metrics:
+    """The metrics of one app."""
+
+    def __init__(self, context: Context) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "keyreel_http_requests", "Answers by call and status", ("call", "status"), registry=self.registry
+        )
+        self.seconds = Histogram(
+            "keyreel_http_request_seconds",
+            "Time to the end of the answer, by call; live views are left out",
+            ("call",),
+            registry=self.registry,
+            buckets=_BUCKETS_S,
+        )
+        self.media_bytes = Counter("keyreel_media_sent_bytes", "Media bytes handed to clients", registry=self.registry)
+        for bound in (context.requests, context.clips, context.live):
+            name = bound.what.replace(" ", "_")
+            gauge = Gauge(f"keyreel_{name}_now", f"{bound.what} being served", registry=self.registry)
+            gauge.set_function(partial(_held, bound))
+        self.registry.register(_RecorderCollector(context))
+
+    def text(self) -> bytes:
+        """The scrape's answer."""
+        return generate_latest(self.registry)
+
+
+def _held(bound: Bound) -> float:
+    return bound.held
+
+
+METRICS: Final = web.AppKey("metrics", Metrics)
+
+
+async def metrics(ask: Ask[NoQuery, None]) -> web.Response:
+    """GET /metrics."""
+    text = await ask.context.workers.run(INDEX_LANE, ask.request.app[METRICS].text)
+    return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"})
+
+
+class _RecorderCollector(Collector):
+    """The recorder's status as metrics."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._context.recorder_status()
+        now_us = wall_us()
+        up = status is not None and now_us - status.updated_us < FRESH_US
+        yield GaugeMetricFamily("keyreel_recorder_up", "1 while the recorder reports", value=float(up))
+        if status is not None and up:
+            yield from _stream_metrics(status, now_us)
+            yield from _volume_metrics(status)
+
+
+def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
+    state = GaugeMetricFamily("keyreel_stream_recording", "1 while the stream is recorded", labels=("stream",))
+    lag = GaugeMetricFamily(
+        "keyreel_stream_durable_lag_seconds",
+        "Age of the watermark: video before it survives a power cut",
+        labels=("stream",),
+    )
+    for stream in status.streams:
+        state.add_metric((stream.name,), float(stream.state == "recording"))
+        if stream.durable_until_us:
+            lag.add_metric((stream.name,), (now_us - stream.durable_until_us) / 1e6)
+    yield state
+    yield lag
+    for field, text in _STREAM_GAUGES:
+        gauge = GaugeMetricFamily(f"keyreel_stream_{field}", text, labels=("stream",))
+        for stream in status.streams:
+            gauge.add_metric((stream.name,), float(getattr(stream, field)))
+        yield gauge
+    for field, text in _STREAM_COUNTERS:
+        counter = CounterMetricFamily(f"keyreel_stream_{field}", text, labels=("stream",))
+        for stream in status.streams:
+            counter.add_metric((stream.name,), float(getattr(stream, field)))
+        yield counter
+
+
+def _volume_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    for field, text in (
+        ("free_bytes", "Free bytes"),
+        ("total_bytes", "Size in bytes"),
+        ("queue_bytes", "Bytes waiting"),
+    ):
+        gauge = GaugeMetricFamily(f"keyreel_volume_{field}", text, labels=("volume",))
+        for volume in status.volumes:
+            gauge.add_metric((volume.id,), float(getattr(volume, field)))
+        yield gauge
+    written = CounterMetricFamily("keyreel_volume_written_bytes", "Bytes written", labels=("volume",))
+    for volume in status.volumes:
+        written.add_metric((volume.id,), float(volume.written_bytes))
+    yield written

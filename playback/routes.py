@@ -1,0 +1,87 @@
+"""The route table: every call of the server, once.
+
+Kept true: a path that is not here does not exist, and every path here is in OpenAPI.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from aiohttp import web
+
+from playback import cameras, health, media, metrics, page, streams
+from playback.calls import Answer, Ask, Call, NoQuery, as_json
+from playback.schema import (
+    CameraBody,
+    CamerasView,
+    CameraView,
+    ClipQuery,
+    FrameQuery,
+    HealthView,
+    SeekBody,
+    SeekView,
+    SessionBody,
+    SessionView,
+    StreamsView,
+    StreamView,
+    TimelineQuery,
+    TimelineView,
+)
+
+_API: Final = "/api/v1"
+_STREAM: Final = f"{_API}/streams/{{id}}"
+_MP4: Final = ("video/mp4",)
+DOCUMENT: Final = web.AppKey("document", dict[str, Any])
+
+
+async def _openapi(ask: Ask[NoQuery, None]) -> web.Response:
+    """GET /openapi.json."""
+    return as_json(ask.request.app[DOCUMENT])
+
+
+_STREAM_CALLS: Final = (
+    Call("GET", f"{_API}/streams", streams.streams, "All streams and how they are doing",
+         {200: Answer("the streams", StreamsView)}),
+    Call("GET", _STREAM, streams.stream, "One stream", {200: Answer("the stream", StreamView)}, problems=(404,)),
+    Call("GET", f"{_STREAM}/timeline", streams.timeline, "What is recorded, and what is missing and why",
+         {200: Answer("spans and gaps", TimelineView)}, query=TimelineQuery, problems=(404,)),
+    Call("POST", f"{_API}/seek", streams.seek, "Many streams at one instant",
+         {200: Answer("a key frame per stream", SeekView)}, body=SeekBody, problems=(403, 404, 413, 415)),
+    Call("GET", f"{_STREAM}/clip.mp4", media.clip, "One MP4 of any length, starting at the exact picture",
+         {200: Answer("the clip", media_types=_MP4), 206: Answer("parts of it", media_types=_MP4),
+          304: Answer("the copy with this ETag is current")},
+         query=ClipQuery, problems=(404, 412, 416)),
+    Call("GET", f"{_STREAM}/frame.jpg", media.frame, "The picture at a moment",
+         {200: Answer("the picture; Keyreel-Time says when", media_types=("image/jpeg",))},
+         query=FrameQuery, problems=(404,)),
+)  # fmt: skip
+
+_NODE_CALLS: Final = (
+    Call("GET", f"{_API}/cameras", cameras.cameras, "The camera register",
+         {200: Answer("the cameras, without passwords", CamerasView)}, tag="cameras"),
+    Call("POST", f"{_API}/cameras", cameras.put_camera, "Add a camera or replace one",
+         {200: Answer("replaced", CameraView), 201: Answer("added", CameraView)},
+         body=CameraBody, problems=(403, 413, 415), tag="cameras"),
+    Call("GET", f"{_API}/cameras/{{id}}", cameras.camera, "One camera",
+         {200: Answer("the camera", CameraView)}, problems=(404,), tag="cameras"),
+    Call("DELETE", f"{_API}/cameras/{{id}}", cameras.remove_camera, "Stop recording a camera; its footage stays",
+         {204: Answer("removed")}, problems=(403, 404), tag="cameras"),
+    Call("POST", f"{_API}/session", health.open_session, "Hand in the API token for a session cookie",
+         {200: Answer("the cookie is set", SessionView)}, body=SessionBody, problems=(403, 413, 415), tag="node"),
+    Call("DELETE", f"{_API}/session", health.close_session, "Forget the session",
+         {204: Answer("forgotten")}, problems=(403,), tag="node"),
+    Call("GET", "/healthz", health.healthz, "Whether this process lives", {200: Answer("it does", HealthView)},
+         tag="node"),
+    Call("GET", "/readyz", health.readyz, "Whether this node is ready",
+         {200: Answer("ready", HealthView)}, tag="node"),
+    Call("GET", "/metrics", metrics.metrics, "Prometheus metrics",
+         {200: Answer("the metrics", media_types=("text/plain",))}, tag="node"),
+    Call("GET", "/openapi.json", _openapi, "This description",
+         {200: Answer("OpenAPI 3.1", media_types=("application/json",))}, tag="node"),
+    Call("GET", "/", page.page, "The web page", {200: Answer("the page", media_types=("text/html",))}, tag="page"),
+    Call("GET", "/web/{name}", page.page, "A file of the web page",
+         {200: Answer("the file", media_types=("text/css", "text/javascript", "image/svg+xml"))}, problems=(404,),
+         tag="page"),
+)  # fmt: skip
+
+CALLS: Final[tuple[Call, ...]] = (*_STREAM_CALLS, *_NODE_CALLS)

@@ -1,0 +1,200 @@
+"""The API's documents as structs; OpenAPI is made from them.
+
+Kept true: times are RFC 3339 in UTC, durations and rates carry their unit in the name; a field is never renamed within
+/api/v1, only added.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+MomentText = Annotated[str, Meta(description="RFC 3339 time with an offset", examples=["2026-03-01T08:30:00+07:00"])]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class _Query(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base of all queries and bodies."""
+
+
+class StreamView(msgspec.Struct, kw_only=True):
+    """One stream: who it is, how it is doing, what it is made of."""
+
+    id: Annotated[str, Meta(description="<camera>.<quality>; what paths name a stream by")]
+    camera: str
+    quality: str
+    state: str  # connecting, recording, waiting, backing-off, disabled, stopping, or unknown without a recorder
+    reason: str = ""
+    detail: str = ""
+    since: MomentText | None = None
+    durable_until: MomentText | None = None
+    codec: str = ""
+    audio: str = ""
+    mime: Annotated[str, Meta(description="MIME type with codecs of what is served now, for isTypeSupported")] = ""
+    width: int = 0
+    height: int = 0
+    transport: str = ""
+    bitrate_bps: float = 0.0
+    frame_rate: float = 0.0
+    frames: int = 0
+    key_frames: int = 0
+    media_bytes: int = 0
+    packets: int = 0
+    lost_packets: int = 0
+    reordered_packets: int = 0
+    dropped_gops: int = 0
+    reconnects: int = 0
+    retry_at: MomentText | None = None
+    last_frame: MomentText | None = None
+    clock_offset_ms: float | None = None
+
+
+class RecorderView(msgspec.Struct, kw_only=True):
+    """The recorder process as last seen."""
+
+    running: bool
+    updated: MomentText | None = None
+    started: MomentText | None = None
+    version: str = ""
+
+
+class StreamsView(msgspec.Struct, kw_only=True):
+    """All streams of the node."""
+
+    now: MomentText
+    recorder: RecorderView
+    streams: list[StreamView]
+
+
+class SpanView(msgspec.Struct):
+    """Footage without a hole, [start, end)."""
+
+    start: MomentText
+    end: MomentText
+
+
+class GapView(msgspec.Struct):
+    """Declared absence, [start, end), and why."""
+
+    start: MomentText
+    end: MomentText
+    cause: str
+    packets: int = 0
+
+
+class TimelineQuery(_Query):
+    """Which part of a stream, and how fine: holes shorter than `resolution` seconds are not drawn."""
+
+    start: MomentText
+    end: MomentText
+    resolution: Annotated[float, Meta(ge=0, le=86400 * 366, description="seconds; 0 tells every gap")] = 0.0
+
+
+class TimelineView(msgspec.Struct, kw_only=True):
+    """What a stream holds between two moments; `resolution` is the one used, as the answer's size is bounded."""
+
+    stream: str
+    start: MomentText
+    end: MomentText
+    resolution: float
+    durable_until: MomentText | None
+    spans: list[SpanView]
+    gaps: list[GapView]
+
+
+class ClipQuery(_Query):
+    """Which clip; `download` names it a file to save."""
+
+    start: MomentText
+    end: MomentText
+    download: bool = False
+
+
+class RangeQuery(_Query):
+    """A part of a stream."""
+
+    start: MomentText
+    end: MomentText
+
+
+class FrameQuery(_Query):
+    """Which picture: the last one at or before `at`; the newest without it."""
+
+    at: MomentText | None = None
+
+
+class SeekBody(_Query):
+    """Many streams at one instant; all of them when `streams` is absent."""
+
+    at: MomentText
+    streams: Annotated[list[Name], Meta(max_length=100_000)] | None = None
+
+
+class SeekResult(msgspec.Struct):
+    """A stream's last key frame at or before the instant; nulls when it has none."""
+
+    stream: str
+    time: MomentText | None = None
+    chunk: int | None = None
+    offset: int | None = None
+
+
+class SeekView(msgspec.Struct):
+    """The answers in the order asked."""
+
+    at: MomentText
+    results: list[SeekResult]
+
+
+class CameraBody(_Query):
+    """A camera for the register."""
+
+    id: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    main: Annotated[str, Meta(max_length=2048, description="rtsp:// or rtsps:// address, with user and password")]
+    sub: Annotated[str, Meta(max_length=2048)] | None = None
+    transport: Literal["tcp", "udp"] = "tcp"
+    allow_basic: bool = False
+    tls_verify: bool = True
+    enabled: bool = True
+    note: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class CameraView(msgspec.Struct, kw_only=True):
+    """A camera of the register; passwords are blotted out."""
+
+    id: str
+    main: str
+    sub: str | None
+    transport: str
+    allow_basic: bool
+    tls_verify: bool
+    enabled: bool
+    note: str
+
+
+class CamerasView(msgspec.Struct):
+    """The register."""
+
+    cameras: list[CameraView]
+
+
+class SessionBody(_Query):
+    """The API token, handed in once for a browser's session."""
+
+    token: Annotated[str, Meta(max_length=4096)]
+
+
+class SessionView(msgspec.Struct):
+    """How long the session cookie holds."""
+
+    expires_in_s: int
+
+
+class HealthView(msgspec.Struct):
+    """Whether the server lives, or is ready; `problems` says what is missing."""
+
+    status: Literal["ok", "not-ready"]
+    version: str
+    problems: list[str] = []

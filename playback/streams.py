@@ -1,0 +1,177 @@
+"""Streams, their timelines, and seeking: answers made from the index and the recorder's status.
+
+Kept true: a stream is listed when the index, the register or the recorder knows it; what the recorder says is believed
+only while it is fresh; an answer's size is bounded whatever range is asked.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from base.clock import wall_us
+from base.errors import NotFound
+from base.status import RecorderStatus, StreamStatus
+from base.units import US, format_time
+from chunks.codecs import codec_string
+from index import KeyFrame, Snapshot, StreamRow
+from playback.calls import Ask, NoQuery, range_asked, time_asked
+from playback.schema import (
+    GapView,
+    RecorderView,
+    SeekBody,
+    SeekResult,
+    SeekView,
+    SpanView,
+    StreamsView,
+    StreamView,
+    TimelineQuery,
+    TimelineView,
+)
+
+FRESH_US: Final = 5 * US  # older status means the recorder is gone or stuck
+SPANS_MAX: Final = 4000  # of one timeline answer
+
+
+def moment(time_us: int) -> str | None:
+    """A time for an answer; null for 0, which means unknown."""
+    return format_time(time_us) if time_us else None
+
+
+def find_stream(snapshot: Snapshot, name: str) -> StreamRow:
+    """The stream of that name, or a 404 that says where names are listed."""
+    row = snapshot.stream(name)
+    if row is None:
+        raise NotFound(
+            f"no footage of a stream {name[:80]!r}; GET /api/v1/streams lists the names", reason="unknown-stream"
+        )
+    return row
+
+
+def recorder_view(status: RecorderStatus | None, now_us: int) -> RecorderView:
+    """Whether the recorder is alive, by the age of its status."""
+    if status is None:
+        return RecorderView(running=False)
+    return RecorderView(
+        running=now_us - status.updated_us < FRESH_US,
+        updated=moment(status.updated_us),
+        started=moment(status.started_us),
+        version=status.version,
+    )
+
+
+async def streams(ask: Ask[NoQuery, None]) -> StreamsView:
+    """GET /streams."""
+    status = ask.context.recorder_status()
+    now_us = wall_us()
+    recorder = recorder_view(status, now_us)
+    known = {stream.name: stream for stream in status.streams} if status else {}
+
+    def collect(snapshot: Snapshot) -> list[StreamView]:
+        rows = {row.name: row for row in snapshot.streams()}
+        registered = {name for camera in snapshot.cameras() for name in camera.stream_names()}
+        names = sorted(rows.keys() | registered | known.keys())
+        return [_view(snapshot, name, rows.get(name), known.get(name), recorder.running) for name in names]
+
+    return StreamsView(now=format_time(now_us), recorder=recorder, streams=await ask.context.read(collect))
+
+
+async def stream(ask: Ask[NoQuery, None]) -> StreamView:
+    """GET /streams/{id}."""
+    answer = await streams(ask)
+    for view in answer.streams:
+        if view.id == ask.id:
+            return view
+    raise NotFound(f"no stream {ask.id[:80]!r}; GET /api/v1/streams lists the names", reason="unknown-stream")
+
+
+def _view(
+    snapshot: Snapshot, name: str, row: StreamRow | None, status: StreamStatus | None, running: bool
+) -> StreamView:
+    camera, _, quality = name.rpartition(".")
+    view = StreamView(id=name, camera=camera, quality=quality, state="unknown", reason="recorder-silent")
+    if row is not None:
+        view.durable_until = moment(snapshot.durable_until(row.id))
+        view.mime = mime_of(snapshot, row.id)
+    if status is None:
+        if running:
+            view.state, view.reason = "disabled", "not-recorded"
+        return view
+    for field in ("codec", "audio", "width", "height", "transport", "frames", "key_frames", "media_bytes", "packets"):
+        setattr(view, field, getattr(status, field))
+    for field in ("lost_packets", "reordered_packets", "dropped_gops", "reconnects"):
+        setattr(view, field, getattr(status, field))
+    view.last_frame = moment(status.last_frame_us)
+    if running:
+        view.state, view.reason, view.detail = status.state, status.reason, status.detail
+        view.since, view.retry_at = moment(status.since_us), moment(status.retry_at_us)
+        view.bitrate_bps, view.frame_rate = status.bitrate_bps, status.frame_rate
+        if status.clock_offset_us is not None:
+            view.clock_offset_ms = status.clock_offset_us / 1000
+    return view
+
+
+def mime_of(snapshot: Snapshot, stream_id: int) -> str:
+    """The MIME type, with codecs, of the newest chunk's video; empty when there is none."""
+    last = snapshot.last_chunk(stream_id)
+    if last is None:
+        return ""
+    config = snapshot.config(stream_id, last.epoch)
+    return f'video/mp4; codecs="{codec_string(config.video)}"'
+
+
+async def timeline(ask: Ask[TimelineQuery, None]) -> TimelineView:
+    """GET /streams/{id}/timeline."""
+    start_us, end_us = range_asked(ask.query.start, ask.query.end)
+    resolution_us = round(ask.query.resolution * US)
+
+    def collect(snapshot: Snapshot) -> TimelineView:
+        row = find_stream(snapshot, ask.id)
+        used_us = resolution_us
+        found = snapshot.timeline(row.id, start_us, end_us, used_us)
+        if len(found.spans) + len(found.gaps) > SPANS_MAX:
+            used_us = max(used_us, (end_us - start_us) // (SPANS_MAX // 4))
+            found = snapshot.timeline(row.id, start_us, end_us, used_us)
+        return TimelineView(
+            stream=row.name,
+            start=format_time(start_us),
+            end=format_time(end_us),
+            resolution=used_us / US,
+            durable_until=moment(found.durable_until_us),
+            spans=[SpanView(format_time(start), format_time(end)) for start, end in found.spans],
+            gaps=[
+                GapView(format_time(gap.start_us), format_time(gap.end_us), cause_word(gap.cause), gap.packets)
+                for gap in found.gaps
+            ],
+        )
+
+    return await ask.context.read(collect)
+
+
+def cause_word(cause: object) -> str:
+    """A gap's cause as the API's word: PACKET_LOSS → packet-loss."""
+    return getattr(cause, "name", "UNKNOWN").lower().replace("_", "-")
+
+
+async def seek(ask: Ask[NoQuery, SeekBody]) -> SeekView:
+    """POST /seek."""
+    at_us = time_asked(ask.body.at, "at")
+
+    def collect(snapshot: Snapshot) -> list[SeekResult]:
+        ids = {row.name: row.id for row in snapshot.streams()}
+        names = sorted(ids) if ask.body.streams is None else ask.body.streams
+        if unknown := [name for name in names if name not in ids]:
+            raise NotFound(
+                f"no footage of {len(unknown)} of the streams asked, the first is {unknown[0][:80]!r}; "
+                "GET /api/v1/streams lists the names",
+                reason="unknown-stream",
+            )
+        found = snapshot.seek_many([ids[name] for name in names], at_us)
+        return [_seek_result(name, key) for name, key in zip(names, found, strict=True)]
+
+    return SeekView(at=format_time(at_us), results=await ask.context.read(collect))
+
+
+def _seek_result(name: str, key: KeyFrame | None) -> SeekResult:
+    if key is None:
+        return SeekResult(name)
+    return SeekResult(name, format_time(key.time_us), key.sequence, key.offset)

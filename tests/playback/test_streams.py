@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+
+from base.units import US, format_time
+from index import Index
+from tests.playback.conftest import T0, Node, fill_index, tell_status
+
+GATE = "/api/v1/streams/gate.main"
+
+
+def span(start_s: float, end_s: float) -> dict[str, str]:
+    return {"start": format_time(T0 + round(start_s * US)), "end": format_time(T0 + round(end_s * US))}
+
+
+async def test_streams_come_from_index_register_and_status(node: Node, index: Index) -> None:
+    fill_index(index)
+    tell_status(node)
+    body = await (await node.get("/api/v1/streams")).json()
+    assert body["recorder"]["running"] is True
+    gate, hall, sub = body["streams"]
+    assert [gate["id"], hall["id"], sub["id"]] == ["gate.main", "hall.main", "hall.sub"]
+    assert (gate["state"], gate["bitrate_bps"], gate["lost_packets"]) == ("recording", 4e6, 3)
+    assert gate["mime"] == 'video/mp4; codecs="avc1.42C01E"'
+    assert gate["durable_until"] == format_time(T0 + 80 * US)
+    assert (hall["state"], hall["reason"], hall["detail"]) == ("backing-off", "unauthorized", "the camera refuses us")
+    assert (sub["state"], sub["durable_until"]) == ("disabled", None)
+
+
+async def test_without_a_living_recorder_states_are_unknown(node: Node, index: Index) -> None:
+    fill_index(index)
+    tell_status(node, age_s=3600)
+    body = await (await node.get(GATE)).json()
+    assert (body["state"], body["reason"], body["bitrate_bps"]) == ("unknown", "recorder-silent", 0)
+    assert body["codec"] == "h264"
+
+
+async def test_an_unknown_stream_is_a_problem_that_says_where_to_look(node: Node, index: Index) -> None:
+    fill_index(index)
+    for path in (
+        "/api/v1/streams/nobody.main",
+        "/api/v1/streams/nobody.main/clip.mp4?start=2026-03-01T01:30:00Z&end=2026-03-01T01:31:00Z",
+    ):
+        body = await node.problem("GET", path, 404)
+        assert body["reason"] == "unknown-stream"
+        assert "/api/v1/streams" in body["detail"]
+
+
+async def test_the_timeline_tells_spans_and_gaps(node: Node, index: Index) -> None:
+    fill_index(index)
+    body = await (await node.get(f"{GATE}/timeline", params=span(-100, 100))).json()
+    assert body["spans"] == [span(0, 20), span(60, 80)]
+    assert body["gaps"] == [{**span(20, 60), "cause": "offline", "packets": 0}]
+    assert body["durable_until"] == format_time(T0 + 80 * US)
+    joined = await (await node.get(f"{GATE}/timeline", params={**span(-100, 100), "resolution": "50"})).json()
+    assert joined["spans"] == [span(0, 80)]
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("start=2026-03-01T01:30:00&end=2026-03-01T01:31:00Z", "offset"),
+        ("start=2026-03-01T01:31:00Z&end=2026-03-01T01:30:00Z", "not after start"),
+        ("start=2026-03-01T01:31:00Z&end=2026-03-01T01:31:00Z", "not after start"),
+        ("start=2026-02-30T01:31:00Z&end=2026-03-01T01:31:00Z", "does not exist"),
+        ("end=2026-03-01T01:31:00Z", "missing: 'start'"),
+        ("start=a&start=b&end=c", "twice"),
+        ("start=2026-03-01T01:30:00Z&end=2026-03-01T01:31:00Z&until=1", "no parameter or field 'until'"),
+        ("start=2026-03-01T01:30:00Z&end=2026-03-01T01:31:00Z&resolution=-1", "resolution"),
+        ("start=2026-03-01T01:30:00Z&end=2026-03-01T01:31:00Z&resolution=nan", "resolution"),
+        ("start=%ff&end=%00", "RFC 3339"),
+        ("start=99999-03-01T01:30:00Z&end=2026-03-01T01:31:00Z", "RFC 3339"),
+    ],
+)
+async def test_bad_ranges_say_what_to_change(node: Node, index: Index, query: str, word: str) -> None:
+    fill_index(index)
+    body = await node.problem("GET", f"{GATE}/timeline?{query}", 400)
+    assert word in body["detail"]
+
+
+async def test_an_offset_need_not_be_escaped(node: Node, index: Index) -> None:
+    fill_index(index)
+    query = "start=2026-03-01T08:30:00+07:00&end=2026-03-01+08:30:30%2B07:00"
+    async with node.http.get(node.url(f"{GATE}/timeline?{query}")) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["spans"] == [span(0, 20)]
+
+
+async def test_seek_answers_many_streams_in_the_order_asked(node: Node, index: Index) -> None:
+    fill_index(index)
+    body = {"at": format_time(T0 + 5 * US), "streams": ["hall.main", "gate.main"]}
+    answer = await (await node.http.post(node.url("/api/v1/seek"), json=body)).json()
+    assert answer["results"] == [
+        {"stream": "hall.main", "time": None, "chunk": None, "offset": None},
+        {"stream": "gate.main", "time": format_time(T0 + 4 * US), "chunk": 1, "offset": 2000},
+    ]
+    everything = await (await node.http.post(node.url("/api/v1/seek"), json={"at": body["at"]})).json()
+    assert [result["stream"] for result in everything["results"]] == ["gate.main", "hall.main", "hall.sub"]
+
+
+async def test_seek_refuses_what_it_cannot_answer(node: Node, index: Index) -> None:
+    fill_index(index)
+    url = "/api/v1/seek"
+    at = format_time(T0)
+    assert "nobody" in (await node.problem("POST", url, 404, json={"at": at, "streams": ["nobody"]}))["detail"]
+    assert "offset" in (await node.problem("POST", url, 400, json={"at": "2026-03-01T00:00:00"}))["detail"]
+    assert "'when'" in (await node.problem("POST", url, 400, json={"at": at, "when": 1}))["detail"]
+    assert (
+        "JSON"
+        in (await node.problem("POST", url, 400, data=b"{", headers={"Content-Type": "application/json"}))["detail"]
+    )
+    assert "Content-Type" in (await node.problem("POST", url, 415, data=b"{}"))["detail"]
+    large = {"at": at, "streams": ["x" * 100] * 20_000}
+    assert (await node.problem("POST", url, 413, json=large))["reason"] == "too-large"
+    assert (await node.problem("GET", url, 405))["detail"].endswith("use POST")
