@@ -8,6 +8,7 @@ transaction of this process looks into it; a folder of an unknown format is refu
 from __future__ import annotations
 
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import Final
 
 import lmdb
 
-from base.errors import ConfigError, FormatError, VolumeError
+from base.errors import ConfigError, DamageError, FormatError, KeyreelError, VolumeError
 from index import schema
 from index.register import register_path, write_copy
 from index.snapshot import Snapshot
@@ -27,9 +28,19 @@ READERS_MAX: Final = 1024
 SPARE_TRANSACTIONS: Final = 64  # read transactions kept for renewal
 GROW_WAIT_S: Final = 1.0
 ENGINE: Final = 0  # LMDB 0.9: the data format that every liblmdb reads
+# What LMDB says of pages that are not what it wrote, at first and from then on.
+UNREADABLE: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadTxnError)
 
 _open_lock = threading.Lock()
 _open_paths: set[tuple[int, int]] = set()
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has the index folder open."""
+    with _open_lock, suppress(FileNotFoundError):
+        stat = path.stat()
+        return (stat.st_dev, stat.st_ino) in _open_paths
+    return False
 
 
 class _Gate:
@@ -123,6 +134,8 @@ class Index:
             txn = self._begin(write=False)
             try:
                 yield Snapshot(txn, self._databases)
+            except (lmdb.Error, struct.error) as error:
+                raise _damage(self.path, error) from error
             finally:
                 txn.abort()
         finally:
@@ -144,9 +157,9 @@ class Index:
                     if copy is not None:  # before the commit, as its lock keeps two processes from crossing here
                         write_copy(register_path(self.path), copy)
                     txn.commit()
-                except lmdb.Error as error:
+                except (lmdb.Error, struct.error) as error:
                     txn.abort()
-                    raise _storage_error(self.path, error) from error
+                    raise _write_error(self.path, error) from error
                 except BaseException:
                     txn.abort()
                     raise
@@ -249,8 +262,14 @@ def _prepare(env: lmdb.Environment, path: Path, readonly: bool, node: bytes | No
     return handles
 
 
-def _storage_error(path: Path, error: lmdb.Error) -> VolumeError:
-    """What a failed commit means: LMDB says EIO for a full disk too, so the file system is asked."""
+def _damage(path: Path, error: Exception) -> DamageError:
+    return DamageError(f"the index at {path} cannot be read ({error}); run keyreel rebuild", reason="index")
+
+
+def _write_error(path: Path, error: Exception) -> KeyreelError:
+    """What a failed transaction means: LMDB says EIO for a full disk too, so the file system is asked."""
+    if isinstance(error, (*UNREADABLE, struct.error)):
+        return _damage(path, error)
     stat = os.statvfs(path)
     if stat.f_bavail * stat.f_frsize < 1 << 20:
         return VolumeError(f"the disk of the index at {path} is full; free some space", reason="enospc")

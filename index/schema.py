@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from lmdb import Cursor as Cursor
     from lmdb import _Database
 
 FORMAT_VERSION: Final = 1
