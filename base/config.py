@@ -30,9 +30,11 @@ class _Section(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
 class RecorderConfig(_Section, frozen=True):
     """Bounds of the recorder. `fragment_ms` and `sync_interval_ms` together are the loss window of a power cut."""
 
-    fragment_ms: Annotated[int, Meta(ge=100, le=1000, description="longest fragment, ms")] = 1000
+    fragment_ms: Annotated[int, Meta(ge=100, le=1000, description="longest fragment, ms")] = 500
     chunk_s: Annotated[int, Meta(ge=10, le=3600, description="a chunk is sealed after this time, s")] = 600
-    chunk_bytes_max: Annotated[int, Meta(ge=64 * MIB, le=1024 * GIB, description="… or at this size, bytes")] = 2 * GIB
+    chunk_bytes_max: Annotated[
+        int, Meta(ge=64 * MIB, le=1024 * GIB, description="a chunk is sealed at this size, bytes")
+    ] = 2 * GIB
     sync_interval_ms: Annotated[int, Meta(ge=100, le=2000, description="group commit of a volume, ms")] = 1000
     queue_bytes_max: Annotated[
         int, Meta(ge=16 * MIB, le=64 * GIB, description="media waiting for one volume's writer, bytes")
@@ -46,7 +48,7 @@ class RecorderConfig(_Section, frozen=True):
 class RtspConfig(_Section, frozen=True):
     """How cameras are spoken to, unless a camera's own entry in the register says otherwise."""
 
-    transport: Literal["tcp", "udp"] = "tcp"
+    transport: Annotated[Literal["tcp", "udp"], Meta(description="for cameras that name none")] = "tcp"
     connect_timeout_s: Annotated[float, Meta(ge=0.1, le=120, description="TCP and TLS connect, s")] = 10.0
     response_timeout_s: Annotated[float, Meta(ge=0.1, le=120, description="one RTSP answer, s")] = 10.0
     media_timeout_s: Annotated[float, Meta(ge=1, le=3600, description="silence that ends a session, s")] = 10.0
@@ -59,7 +61,10 @@ class ApiConfig(_Section, frozen=True):
         "127.0.0.1:8787"
     )
     token_file: Annotated[str, Meta(min_length=1, description="file that holds the API token")] | None = None
-    token: Annotated[str, Meta(min_length=TOKEN_CHARACTERS_MIN, max_length=4096)] | None = None
+    token: (
+        Annotated[str, Meta(min_length=TOKEN_CHARACTERS_MIN, max_length=4096, description="the API token itself")]
+        | None
+    ) = None
     requests_max: Annotated[int, Meta(ge=1, le=65536, description="requests served at the same time")] = 512
     clips_max: Annotated[int, Meta(ge=1, le=4096, description="clips being sent at the same time")] = 64
     live_max: Annotated[int, Meta(ge=1, le=65536, description="live views at the same time")] = 256
@@ -87,14 +92,14 @@ class ApiConfig(_Section, frozen=True):
 class LogConfig(_Section, frozen=True):
     """Form and level of the log on standard error; `auto` is text on a terminal and JSON elsewhere."""
 
-    form: Literal["auto", "text", "json"] = "auto"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    form: Annotated[Literal["auto", "text", "json"], Meta(description="text for people, JSON for machines")] = "auto"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="what is left out below")] = "info"
 
 
 class VolumeConfig(_Section, frozen=True):
     """One directory that takes media; a relative path is taken from the configuration file's folder."""
 
-    path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    path: Annotated[str, Meta(min_length=1, max_length=4096, description="a directory on a disk of its own")]
 
 
 class Config(_Section, frozen=True):
