@@ -1,0 +1,125 @@
+"""Open chunk files and their frame tables, shared by all readers of a process, bounded in bytes and in files.
+
+Kept true: a chunk is found by its volume's identity and checked against the row that named it before any of it is
+used; a table handed out never changes; a file stays open for as long as a reader holds it, evicted or not. Fragments
+that failed their check are remembered here and left out of every later plan.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from base.errors import DamageError, VolumeError
+from chunks.path import chunk_path
+from chunks.reader import ChunkFile, FrameTable
+from index import ChunkRow
+
+Key = tuple[int, int]  # stream id, chunk sequence
+FILES_MAX: Final = 512  # open at a time, of the usual limit of 1,024 per process
+DAMAGED_MAX: Final = 65_536  # fragments remembered; past that they are found again when read
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChunk:
+    """One chunk as far as `row` promises it: the file, and the table of its durable fragments."""
+
+    row: ChunkRow
+    file: ChunkFile
+    table: FrameTable
+
+    def read_fragment(self, i: int) -> bytes:
+        """The i-th fragment's bytes, checked; `DamageError` if they are not what was written."""
+        return self.file.read_fragment(i, self.table)
+
+
+class ChunkStore:
+    """Resolves index rows to open chunks. Safe to use from many threads."""
+
+    def __init__(
+        self, volumes: Mapping[bytes, Path], *, bytes_max: int = 256 << 20, files_max: int = FILES_MAX
+    ) -> None:
+        self._volumes = volumes
+        self._bytes_max = bytes_max
+        self._files_max = files_max
+        self._open: OrderedDict[Key, OpenChunk] = OrderedDict()
+        self._held_bytes = 0
+        self._damaged: set[tuple[int, int, int]] = set()
+        self._lock = threading.Lock()
+
+    def open(self, stream_name: str, row: ChunkRow) -> OpenChunk:
+        """The chunk of `row`, from memory or from its volume."""
+        key = (row.stream_id, row.sequence)
+        with self._lock:
+            found = self._open.get(key)
+            if found is not None and (found.row.size, found.row.sealed) == (row.size, row.sealed):
+                self._open.move_to_end(key)
+                return found
+        if found is not None and not row.sealed:  # the same growing file, read further
+            fresh = OpenChunk(row, found.file, found.file.table(upto=row.size))
+        else:
+            fresh = self._load(stream_name, row)
+        self._keep(key, fresh)
+        return fresh
+
+    def path(self, stream_name: str, row: ChunkRow) -> Path:
+        """Where the chunk lies; `VolumeError` when its volume is not here."""
+        root = self._volumes.get(row.volume)
+        if root is None:
+            raise VolumeError(
+                f"chunk {row.sequence} of {stream_name} lies on volume {row.volume.hex()}, which is not part of this "
+                "node; add the volume again or drop it from the index with a rebuild",
+                reason="missing",
+            )
+        return chunk_path(root, stream_name, row.start_us, row.sequence)
+
+    def mark_damaged(self, row: ChunkRow, i: int) -> None:
+        """Remember that the i-th fragment failed its check."""
+        with self._lock:
+            if len(self._damaged) < DAMAGED_MAX:
+                self._damaged.add((row.stream_id, row.sequence, i))
+
+    def damaged(self, row: ChunkRow) -> list[int]:
+        """Fragments of a chunk known to be damaged, ascending."""
+        if not self._damaged:
+            return []
+        key = (row.stream_id, row.sequence)
+        with self._lock:
+            return sorted(i for *chunk, i in self._damaged if (chunk[0], chunk[1]) == key)
+
+    def close(self) -> None:
+        """Forget all; files close when their last reader lets go."""
+        with self._lock:
+            self._open.clear()
+            self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of frame tables kept."""
+        return self._held_bytes
+
+    def _load(self, stream_name: str, row: ChunkRow) -> OpenChunk:
+        path = self.path(stream_name, row)
+        try:
+            file = ChunkFile(path)
+        except FileNotFoundError:
+            raise VolumeError(f"{path} is gone; run `keyreel check`", reason="missing") from None
+        except OSError as error:
+            raise VolumeError(f"{path} cannot be opened: {error.strerror}; check the disk", reason="eio") from error
+        head = file.head
+        if (head.stream_id, head.sequence, head.volume) != (row.stream_id, row.sequence, row.volume):
+            raise DamageError(f"{path} holds another chunk than the index says; run `keyreel check`")
+        return OpenChunk(row, file, file.table() if row.sealed else file.table(upto=row.size))
+
+    def _keep(self, key: Key, chunk: OpenChunk) -> None:
+        with self._lock:
+            old = self._open.pop(key, None)
+            self._held_bytes += chunk.table.nbytes - (old.table.nbytes if old else 0)
+            self._open[key] = chunk
+            while len(self._open) > 1 and (self._held_bytes > self._bytes_max or len(self._open) > self._files_max):
+                _, evicted = self._open.popitem(last=False)
+                self._held_bytes -= evicted.table.nbytes
