@@ -18,6 +18,7 @@ from clips.store import ChunkStore
 from index import Camera, Index
 from playback.app import Server
 from playback.context import Context
+from tests.support import Recording, audio, video
 
 T0 = 1_772_328_600 * US  # 2026-03-01T01:30:00Z
 SPS = bytes.fromhex("6742c01eda0280bfe5c044000003000400000300f03c58ba80")
@@ -66,9 +67,10 @@ async def start_node(index: Index, tmp_path: Path) -> AsyncIterator[StartNode]:
     """Starts servers on ports the system chooses; all are stopped at the end."""
     nodes: list[Node] = []
 
-    async def start(stall_s: float = 60.0, **api: Any) -> Node:
+    async def start(recording: Recording | None = None, stall_s: float = 60.0, **api: Any) -> Node:
         config = ApiConfig(**{"listen": "127.0.0.1:0", **api})
-        context = Context(index, ChunkStore({}), tmp_path / "recorder.json", config, "0.1.0", stall_s=stall_s)
+        used, store = (recording.index, recording.store) if recording else (index, ChunkStore({}))
+        context = Context(used, store, tmp_path / "recorder.json", config, "0.1.0", stall_s=stall_s)
         server = Server(context)
         await server.start()
         nodes.append(Node(server, context, aiohttp.ClientSession()))
@@ -83,6 +85,17 @@ async def start_node(index: Index, tmp_path: Path) -> AsyncIterator[StartNode]:
 @pytest.fixture
 async def node(start_node: StartNode) -> Node:
     return await start_node()
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Iterator[Recording]:
+    """`gate.main`: 20 s of H.264 and AAC in two chunks, ten seconds of nothing, 4 s more."""
+    made = Recording(tmp_path / "recorded", "gate.main")
+    made.add(video(), audio(), start_us=T0, repeat=5, chunk_s=10)
+    made.add(video(), audio(), start_us=T0 + 30 * US)
+    made.flush()
+    yield made
+    made.close()
 
 
 def fill_index(index: Index) -> None:
