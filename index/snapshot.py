@@ -160,7 +160,7 @@ class Snapshot:
         """The first key frame at or after the time."""
         for start_us, block in self._blocks(stream_id, time_us, TIME_MAX_US):
             try:
-                hit = keyblock.ceiling(block, start_us, time_us)
+                hit = keyblock.ceiling(block, start_us, _bounded(time_us))
             except ValueError as error:
                 raise _damage(stream_id, error) from None
             if hit is not None:
@@ -171,7 +171,7 @@ class Snapshot:
         """`seek` of many streams at one instant, in the order given."""
         ids = list(stream_ids)
         try:
-            hits = keyblock.seek_many(self._key_frames, self._open, GROWING_AT, ids, min(time_us, TIME_MAX_US - 1))
+            hits = keyblock.seek_many(self._key_frames, self._open, GROWING_AT, ids, _bounded(time_us))
         except ValueError as error:
             raise DamageError(f"index: {error}; run keyreel rebuild") from None
         return [None if hit is None else KeyFrame._make(hit) for hit in hits]
@@ -186,7 +186,7 @@ class Snapshot:
                 at = keyblock.decode_into(block, begin_us, frames["time_us"], frames["sequence"], frames["offset"], at)
         except ValueError as error:
             raise _damage(stream_id, error) from None
-        first, after = np.searchsorted(frames["time_us"], [start_us, end_us])
+        first, after = np.searchsorted(frames["time_us"], [_bounded(start_us), _bounded(end_us)])
         return frames[first:after]
 
     # --- time
@@ -235,7 +235,7 @@ class Snapshot:
 
     def _time_rows(self, db: Database, stream_id: int, start_us: int, end_us: int) -> Iterator[tuple[bytes, bytes]]:
         """Rows of one stream with start < end_us, from the last one that starts at or before start_us."""
-        start_us, end_us = (min(max(time_us, 0), TIME_MAX_US - 1) for time_us in (start_us, end_us))
+        start_us, end_us = max(_bounded(start_us), 0), max(_bounded(end_us), 0)
         with self._txn.cursor(db) as cursor:
             after = TIME_KEY.pack(stream_id, start_us + 1)
             if row_before(cursor, after) is None and not cursor.set_range(after):
@@ -325,6 +325,11 @@ class Snapshot:
         hole = [(chunk.end_us, after.start_us)]
         rest = subtract(hole, self.gaps(chunk.stream_id, chunk.end_us, after.start_us))
         return sum(end - start for start, end in rest) <= JOIN_US
+
+
+def _bounded(time_us: int) -> int:
+    """The time, or the nearest one that the index can hold."""
+    return min(max(time_us, -1), TIME_MAX_US - 1)
 
 
 def _after_all(stream_id: int) -> bytes:
