@@ -386,6 +386,7 @@ cdef class VideoDepacketizer(Depacketizer):
         self.flush()
         if self._open:
             self._damage()
+            self._nals = 0  # nothing tells that it is over
             self._end_unit()
         self._nal = NOWHERE
         self._prefix_bytes = 0

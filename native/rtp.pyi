@@ -1,4 +1,6 @@
-from collections.abc import Buffer, Callable
+from collections.abc import Callable
+
+from typing_extensions import Buffer
 
 from native.sink import Sink
 
@@ -64,4 +66,5 @@ class Interleaved:
         noise_bytes_max: int = ...,
     ) -> None: ...
     def assign(self, channel: int, rtcp_channel: int, receiver: Receiver) -> None: ...
+    def release(self) -> None: ...
     def feed(self, buffer: Buffer, size: int, arrival_us: int) -> None: ...

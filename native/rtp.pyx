@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.ref cimport PyObject
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 from native.depacketize cimport depacketizer
 from native.sink cimport Sink
 
@@ -362,6 +362,11 @@ cdef class Interleaved:
         self._by_channel[channel] = <PyObject*>receiver
         self._kind[channel] = RTP
         self._kind[rtcp_channel] = RTCP
+
+    def release(self):
+        """From now on frames are stepped over; text is still told apart."""
+        memset(self._kind, UNKNOWN, sizeof(self._kind))
+        self._receivers.clear()
 
     def feed(self, buffer, Py_ssize_t size, int64_t arrival_us):
         """The first `size` bytes of `buffer`, as read from the connection."""

@@ -89,7 +89,7 @@ class Authenticator:
     def accept(self, values: Iterable[str]) -> bool:
         """Choose from the WWW-Authenticate values of a 401; False when the answer just given was refused.
 
-        A new nonce (stale, or the server asks per request) is worth one more try; the caller bounds the tries.
+        A nonce that served before may have run out, said so or not; a fresh one that is refused means the password.
         """
         offered = [challenge for value in values for challenge in parse_challenges(value)]
         ranked = sorted((c for c in offered if _rank(c) > 0), key=_rank, reverse=True)
@@ -102,9 +102,8 @@ class Authenticator:
                 "the camera offers only Basic, which sends the password in clear; use rtsps:// or allow Basic for it",
                 reason="basic-refused",
             )
-        refused = self._chosen is not None and not (
-            chosen.scheme == "digest" and chosen.params.get("stale", "").lower() == "true"
-        )
+        stale = chosen.scheme == "digest" and (self._count > 1 or chosen.params.get("stale", "").lower() == "true")
+        refused = self._count > 0 and not stale
         self._chosen = chosen
         self._count = 0
         return not refused
@@ -114,13 +113,13 @@ class Authenticator:
         chosen = self._chosen
         if chosen is None:
             return None
+        self._count += 1
         if chosen.scheme == "basic":
             token = base64.b64encode(f"{self._username}:{self._password}".encode()).decode()
             return f"Basic {token}"
         return self._digest(chosen.params, method, url)
 
     def _digest(self, challenge: dict[str, str], method: str, url: str) -> str:
-        self._count += 1
         nc, cnonce = f"{self._count:08x}", secrets.token_hex(8)
         params = {**challenge, "uri": url, "qop": "auth" if challenge.get("qop") else ""}
         response = digest_response(params, self._username, self._password, method, nc=nc, cnonce=cnonce)

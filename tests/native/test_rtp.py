@@ -163,7 +163,7 @@ def test_every_picture_arrives_byte_for_byte(codec: Codec, seed: int, markers: b
     got, receiver = received(codec.name, stream.packets, **codec.options)
     wanted = [(stream.time(i), sample(units), COMPLETE, 0) for i, units in enumerate(stream.pictures)]
     if not markers:  # nothing tells that the last picture is over
-        assert got.pop()[:2] == wanted.pop()[:2]
+        wanted.pop()
     assert got == wanted
     assert (receiver.packets, receiver.lost_packets, receiver.malformed_packets) == (len(stream.packets), 0, 0)
 
@@ -458,7 +458,7 @@ def test_flush_ends_a_picture_whose_marker_was_seen_and_no_other() -> None:
     assert [(u[0], u[1], u[3]) for u in sink.units] == [(0, 5, COMPLETE)]
     receiver.push(rtp(3, 3000, two), 9)
     receiver.finish()
-    assert [u[3] for u in sink.units] == [COMPLETE, 0]
+    assert len(sink.units) == 1
 
 
 def test_joining_in_the_middle_of_a_picture_is_not_a_whole_picture() -> None:
@@ -473,7 +473,7 @@ def test_joining_in_the_middle_of_a_picture_is_not_a_whole_picture() -> None:
 def test_a_unit_over_the_bound_is_cut_not_kept() -> None:
     small = H264.nal("key", bytes(100))
     large = H264.nal("slice", bytes(5000), first=False)
-    packets = [rtp(0, 0, small), *(rtp(1 + i, 0, p) for i, p in enumerate(H264.fragments(large, 500)))]
+    packets = [rtp(0, 0, small), *(rtp(1 + i, 0, p, i == 9) for i, p in enumerate(H264.fragments(large, 500)))]
     got, receiver = received("h264", packets, unit_bytes_max=3000)
     assert got == [(0, sample([small]), 0, 0)]
     assert receiver.malformed_packets == 1
@@ -497,7 +497,7 @@ def test_interleaved_mode_is_refused_and_counted() -> None:
 
 def test_padding_extension_and_sources_are_stepped_over() -> None:
     (nal,) = slices(True)
-    head = struct.pack(">BBHII", 0x80 | 0x20 | 0x10 | 2, 96, 7, 0, SSRC) + bytes(8)
+    head = struct.pack(">BBHII", 0x80 | 0x20 | 0x10 | 2, 0x80 | 96, 7, 0, SSRC) + bytes(8)
     packet = head + struct.pack(">HH", 0xBEDE, 2) + bytes(8) + nal + bytes([0, 0, 3])
     got, _ = received("h264", [packet])
     assert nals(got[0][1]) == [nal]

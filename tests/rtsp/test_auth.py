@@ -59,8 +59,13 @@ def test_several_schemes_in_one_value() -> None:
 def test_a_refused_answer_is_told_from_a_stale_nonce() -> None:
     client = Authenticator("u", "p")
     assert client.accept(['Digest realm="x", nonce="1"'])
+    client.authorize("DESCRIBE", URL)
     assert client.accept(['Digest realm="x", nonce="2", stale=TRUE'])
-    assert not client.accept(['Digest realm="x", nonce="3"'])
+    client.authorize("DESCRIBE", URL)
+    client.authorize("SETUP", URL)
+    assert client.accept(['Digest realm="x", nonce="3"'])
+    client.authorize("SETUP", URL)
+    assert not client.accept(['Digest realm="x", nonce="4"'])
 
 
 @pytest.mark.parametrize(
