@@ -36,7 +36,7 @@ app = typer.Typer(add_completion=False, context_settings={"help_option_names": [
 
 
 class CameraText(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields `--camera` takes; those of a loop count when no file is named."""
+    """The fields `--camera` takes; those of a loop count when no file is named. The name is burned in."""
 
     name: str
     file: str = ""
