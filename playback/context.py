@@ -12,18 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
 
 from base.config import ApiConfig
 from base.status import RecorderStatus, read_status
+from clips.store import ChunkStore
 from index import Index, Snapshot
+from playback.clipcache import ClipCache
 from playback.problems import Problem
 from playback.workers import Workers
-
-if TYPE_CHECKING:
-    from clips.store import ChunkStore
 
 T = TypeVar("T")
 INDEX_LANE: Final = "index"
@@ -49,6 +48,7 @@ class Context:
         self.requests = Bound("requests", self.api.requests_max)
         self.clips = Bound("clips", self.api.clips_max)
         self.live = Bound("live views", self.api.live_max)
+        self.laid = ClipCache()
         self.stopping = asyncio.Event()
         self._status: tuple[float, RecorderStatus | None] = (float("-inf"), None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Final
 
 from aiohttp import web
@@ -20,7 +20,8 @@ from clips.mp4 import Block, ClipFile
 from clips.plan import plan
 from index import Snapshot
 from playback.calls import Ask, range_asked, time_asked
-from playback.context import INDEX_LANE, PICTURE_LANE, Context
+from playback.clipcache import Laid
+from playback.context import PICTURE_LANE, Context
 from playback.metrics import METRICS
 from playback.problems import Problem
 from playback.ranges import RangePlan, parse_ranges, plan_ranges, precondition, range_applies
@@ -32,33 +33,50 @@ _BLOCK_BYTES: Final = 1 << 20  # handed from a thread to the loop at a time
 _LOG: Final = get_logger()
 
 
+class BrokenOff(ConnectionResetError):
+    """We ended the connection, because the body could not be read or was not taken."""
+
+
 async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
     """GET and HEAD /streams/{id}/clip.mp4."""
     start_us, end_us = range_asked(ask.query.start, ask.query.end)
-    context = ask.context
+    context, key = ask.context, (ask.id, start_us, end_us)
     with context.clips.hold():
-        lane = await context.read(lambda snapshot: _lane(snapshot, ask.id, start_us))
-
-        def build() -> ClipFile:
-            with context.index.read() as snapshot:
-                row = find_stream(snapshot, ask.id)
-                return ClipFile(plan(snapshot, context.store, row.id, start_us, end_us))
-
-        file = await context.workers.run(lane, build)
+        laid = context.laid.get(key)
+        if laid is None:
+            laid, final = await _lay_out(context, ask.id, start_us, end_us)
+            if final:
+                context.laid.put(key, laid)
         headers = {
-            "ETag": file.etag,
+            "ETag": laid.file.etag,
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, no-cache",
             "Content-Disposition": _disposition(ask.id, start_us, end_us, ask.query.download),
         }
-        return await _send_file(ask, file, lane, headers)
+        try:
+            return await _send_file(ask, laid, headers)
+        except BrokenOff:
+            context.laid.drop(key)
+            raise
 
 
-def _lane(snapshot: Snapshot, name: str, time_us: int) -> object:
-    """The threads to read in: those of the volume where the clip begins."""
-    row = find_stream(snapshot, name)
-    chunk = snapshot.chunk_at(row.id, time_us)
-    return INDEX_LANE if chunk is None else chunk.volume
+async def _lay_out(context: Context, name: str, start_us: int, end_us: int) -> tuple[Laid, bool]:
+    """The clip, and whether it is final: nothing before its end is still to come."""
+
+    def look(snapshot: Snapshot) -> tuple[int, frozenset[bytes], bool]:
+        row = find_stream(snapshot, name)
+        volumes = frozenset(chunk.volume for chunk in snapshot.chunks(row.id, start_us, end_us))
+        return row.id, volumes, snapshot.durable_until(row.id) >= end_us
+
+    stream_id, volumes, final = await context.read(look)
+    # The threads of the one volume; a clip over several has its own, so that a hung disk takes no other's readers.
+    lane: Hashable = next(iter(volumes)) if len(volumes) == 1 else volumes
+
+    def build() -> ClipFile:
+        with context.index.read() as snapshot:
+            return ClipFile(plan(snapshot, context.store, stream_id, start_us, end_us))
+
+    return Laid(await context.workers.run(lane, build), lane), final
 
 
 def _disposition(name: str, start_us: int, end_us: int, download: bool) -> str:
@@ -68,11 +86,9 @@ def _disposition(name: str, start_us: int, end_us: int, download: bool) -> str:
     return f'{"attachment" if download else "inline"}; filename="{safe}_{times}.mp4"'
 
 
-async def _send_file(
-    ask: Ask[ClipQuery, None], file: ClipFile, lane: object, headers: dict[str, str]
-) -> web.StreamResponse:
-    """The answer to one conditional, ranged or plain request for `file`."""
-    request = ask.request
+async def _send_file(ask: Ask[ClipQuery, None], laid: Laid, headers: dict[str, str]) -> web.StreamResponse:
+    """The answer to one conditional, ranged or plain request for a clip."""
+    request, file = ask.request, laid.file
     asked = request.headers
     outcome = precondition(request.method, asked.get("If-Match"), asked.get("If-None-Match"), file.etag)
     if outcome == 304:
@@ -93,7 +109,7 @@ async def _send_file(
     answer.content_length = shape.length
     await answer.prepare(request)
     if request.method != "HEAD":
-        await stream_blocks(ask, answer, lane, _blocks(file, shape))
+        await stream_blocks(ask, answer, laid.lane, _blocks(file, shape))
     return answer
 
 
@@ -124,7 +140,7 @@ def _gathered(blocks: Iterable[Block]) -> Iterator[Block]:
 
 
 async def stream_blocks(
-    ask: Ask[ClipQuery, None], answer: web.StreamResponse, lane: object, blocks: Iterable[Block]
+    ask: Ask[ClipQuery, None], answer: web.StreamResponse, lane: Hashable, blocks: Iterable[Block]
 ) -> None:
     """Send blocks read in `lane`'s threads; the next one is read while the last one is sent."""
     context = ask.context
@@ -142,12 +158,12 @@ async def stream_blocks(
         if not isinstance(error, ConnectionError):
             _LOG.warning("clip broken off", path=ask.request.path, error=str(error) or type(error).__name__)
         break_off(ask.request)
-        raise ConnectionResetError("clip broken off") from error
+        raise BrokenOff from error
     finally:
         reading.cancel()
 
 
-def _next_block(context: Context, lane: object, source: Iterator[Block]) -> asyncio.Task[Block | None]:
+def _next_block(context: Context, lane: Hashable, source: Iterator[Block]) -> asyncio.Task[Block | None]:
     return asyncio.ensure_future(context.workers.run(lane, lambda: next(source, None)))
 
 

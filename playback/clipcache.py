@@ -1,0 +1,64 @@
+"""Clips laid out lately, as a player asks for one clip in many ranges.
+
+Kept true: only a clip that can no longer grow is kept, and not for longer than a minute; a clip whose reading failed is
+forgotten at once, so the next request plans anew; the kept bytes are bounded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Final, NamedTuple
+
+from clips.mp4 import ClipFile
+
+KEPT_S: Final = 60.0
+KEPT_BYTES_MAX: Final = 64 << 20
+
+Key = tuple[str, int, int]  # stream, start_us, end_us
+
+
+class Laid(NamedTuple):
+    """A clip and the threads to read it in."""
+
+    file: ClipFile
+    lane: Hashable
+
+
+class ClipCache:
+    """The last used clips; belongs to the event loop's thread."""
+
+    def __init__(self, bytes_max: int = KEPT_BYTES_MAX, kept_s: float = KEPT_S) -> None:
+        self._bytes_max = bytes_max
+        self._kept_s = kept_s
+        self._clips: OrderedDict[Key, tuple[Laid, float]] = OrderedDict()
+        self.held_bytes = 0
+
+    def get(self, key: Key) -> Laid | None:
+        """The clip, if it is here and fresh."""
+        found = self._clips.get(key)
+        if found is None:
+            return None
+        laid, until_s = found
+        if time.monotonic() > until_s:
+            self.drop(key)
+            return None
+        self._clips.move_to_end(key)
+        return laid
+
+    def put(self, key: Key, laid: Laid) -> None:
+        """Keep a clip that will not grow."""
+        self.drop(key)
+        if laid.file.nbytes > self._bytes_max // 2:
+            return
+        self._clips[key] = laid, time.monotonic() + self._kept_s
+        self.held_bytes += laid.file.nbytes
+        while self.held_bytes > self._bytes_max:
+            self.drop(next(iter(self._clips)))
+
+    def drop(self, key: Key) -> None:
+        """Forget a clip."""
+        found = self._clips.pop(key, None)
+        if found is not None:
+            self.held_bytes -= found[0].file.nbytes
