@@ -22,7 +22,7 @@ _KEY_FLAGS: Final = 0x02000000
 _NOT_KEY_FLAGS: Final = 0x01010000
 
 
-def box(kind: bytes, *payload: bytes) -> bytes:
+def box(kind: bytes, *payload: bytes | bytearray | memoryview) -> bytes:
     """One box; beyond 4 GiB with the 64-bit size."""
     body = b"".join(payload)
     if len(body) + 8 < 1 << 32:
@@ -30,7 +30,7 @@ def box(kind: bytes, *payload: bytes) -> bytes:
     return struct.pack(">I4sQ", 1, kind, len(body) + 16) + body
 
 
-def full_box(kind: bytes, version: int, flags: int, *payload: bytes) -> bytes:
+def full_box(kind: bytes, version: int, flags: int, *payload: bytes | bytearray | memoryview) -> bytes:
     """A box with version and flags."""
     return box(kind, struct.pack(">I", version << 24 | flags), *payload)
 

@@ -21,7 +21,8 @@ cdef extern from *:
         while (n >= 8) {
             uint32_t low = crc ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24);
             crc = kr_table[7][low & 255] ^ kr_table[6][low >> 8 & 255] ^ kr_table[5][low >> 16 & 255]
-                ^ kr_table[4][low >> 24] ^ kr_table[3][p[4]] ^ kr_table[2][p[5]] ^ kr_table[1][p[6]] ^ kr_table[0][p[7]];
+                ^ kr_table[4][low >> 24] ^ kr_table[3][p[4]] ^ kr_table[2][p[5]]
+                ^ kr_table[1][p[6]] ^ kr_table[0][p[7]];
             p += 8; n -= 8;
         }
         while (n--) crc = kr_table[0][(crc ^ *p++) & 255] ^ crc >> 8;

@@ -1,6 +1,6 @@
 # Decode times from presentation times, inline.
 # Kept true: dts ascends strictly; without B-frames dts equals pts; with them dts is the sorted pts, late by the
-# stream's reorder depth, which is learnt from the pictures and never shrinks. pts is not touched, so cts may be negative.
+# stream's reorder depth, which is learnt from the pictures and never shrinks; pts is kept, so cts may be negative.
 from libc.stdint cimport int64_t
 
 from native.moof cimport VideoSample

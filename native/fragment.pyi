@@ -1,13 +1,19 @@
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Self, final
 
 from native.moof import Fragment as Fragment
 from native.sink import Sink
 
 @final
+class VideoSink(Sink): ...
+
+@final
+class AudioSink(Sink): ...
+
+@final
 class FragmentBuilder:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         video_codec: str,
         on_fragment: Callable[[Fragment], None],
         *,
@@ -16,7 +22,7 @@ class FragmentBuilder:
         unit_bytes_max: int = ...,
         fragment_bytes_max: int = ...,
         parameter_sets: Sequence[bytes] = (),
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def video(self) -> Sink: ...
     @property

@@ -5,14 +5,14 @@ Kept true: presentation times are exactly the camera's (dts + signed cts, trun v
 stands first; the seal's CRC runs from the fragment's first byte to the CRC itself, seeded by the chunk's opening,
 so bytes of another file, chunk or position never pass. Media is copied nowhere: slabs go to the file by pwritev.
 """
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from native.crc cimport crc32c_update
-from native.slab cimport SLAB_PAYLOAD, Slab, slab_release
+from native.slab cimport SLAB_PAYLOAD, slab_release
 
 cdef extern from "sys/uio.h" nogil:
     Py_ssize_t pwritev(int fd, const iovec* parts, int count, int64_t offset)

@@ -33,8 +33,8 @@ cdef uint32_t take_bit(Bits* bits) noexcept nogil:
 
 cdef uint32_t take_bits(Bits* bits, int count) noexcept nogil:
     cdef uint32_t value = 0
-    cdef int i
-    for i in range(count):
+    cdef int _i
+    for _i in range(count):
         value = value << 1 | take_bit(bits)
     return value
 

@@ -33,12 +33,12 @@ cdef Slab* slab_take() noexcept:
     """A slab with one holder, or NULL at the bound."""
     global _spare, _spare_count, _used_count
     cdef Slab* slab = _spare
+    if _used_count >= _limit_count:
+        return NULL
     if slab != NULL:
         _spare = slab.next
         _spare_count -= 1
     else:
-        if _used_count >= _limit_count:
-            return NULL
         slab = <Slab*>malloc(sizeof(Slab))
         if slab == NULL:
             return NULL

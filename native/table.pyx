@@ -9,7 +9,7 @@ import numpy as np
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from native.moof import SEAL_UUID
+from native.moof import SEAL_UUID as _SEAL_UUID
 
 cdef enum:
     SEAL_BYTES = 124
@@ -29,7 +29,7 @@ FRAGMENT_COLUMNS = (
 )
 
 cdef uint8_t _seal_uuid[16]
-cdef const uint8_t* _uuid_bytes = SEAL_UUID
+cdef const uint8_t* _uuid_bytes = _SEAL_UUID
 memcpy(_seal_uuid, _uuid_bytes, 16)
 
 
