@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Final
 
 import lmdb
@@ -27,12 +29,23 @@ MAP_BYTES: Final = 64 << 30  # address space, not disk: half of it holds three m
 READERS_MAX: Final = 1024
 SPARE_TRANSACTIONS: Final = 64  # read transactions kept for renewal
 GROW_WAIT_S: Final = 1.0
+GROW_PAUSE_S: Final = 60.0  # after a reader stayed for longer than that
+CLOSE_WAIT_S: Final = 60.0
 ENGINE: Final = 0  # LMDB 0.9: the data format that every liblmdb reads
 # What LMDB says of pages that are not what it wrote, at first and from then on.
 UNREADABLE: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadTxnError)
 
 _open_lock = threading.Lock()
 _open_paths: set[tuple[int, int]] = set()
+_forks = 0  # between the first process and this one
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
 
 
 def is_open(path: Path) -> bool:
@@ -44,27 +57,63 @@ def is_open(path: Path) -> bool:
 
 
 class _Gate:
-    """Many inside, or one alone; who wants to be alone gives up after a bounded wait."""
+    """Many inside, or one alone; who wants to be alone keeps newcomers out and gives up after a bounded wait."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._inside = 0
+        self._is_wanted = False
 
     def enter(self) -> None:
-        with self._changed:
+        with self._lock:
+            if self._is_wanted:
+                self._changed.wait_for(lambda: not self._is_wanted)
             self._inside += 1
 
     def leave(self) -> None:
-        with self._changed:
+        with self._lock:
             self._inside -= 1
-            if self._inside == 0:
+            if self._is_wanted:
                 self._changed.notify_all()
 
     @contextmanager
     def alone(self, timeout_s: float) -> Iterator[bool]:
         """Yields whether nobody is inside; nobody enters until the block ends."""
-        with self._changed:
-            yield self._changed.wait_for(lambda: self._inside == 0, timeout_s)
+        with self._lock:
+            self._is_wanted = True
+            try:
+                yield self._changed.wait_for(lambda: self._inside == 0, timeout_s)
+            finally:
+                self._is_wanted = False
+                self._changed.notify_all()
+
+
+class _Reading:
+    """What `Index.read()` gives; a class, as a generator would double the time of a seek."""
+
+    __slots__ = ("_index", "_txn")
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __enter__(self) -> Snapshot:
+        index = self._index
+        index._gate.enter()
+        try:
+            self._txn = index._begin(write=False)
+            return Snapshot(self._txn, index._databases)
+        except BaseException:
+            index._gate.leave()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._txn.abort()
+        self._index._gate.leave()
+        if isinstance(error, (lmdb.Error, struct.error)):
+            raise _damage(self._index.path, error) from error
 
 
 class Index:
@@ -77,7 +126,8 @@ class Index:
         self._databases = databases
         self._gate = _Gate()
         self._writing = threading.Lock()
-        self._process = os.getpid()
+        self._forks = _forks
+        self._grow_at_s = 0.0
 
     @classmethod
     def open(
@@ -113,9 +163,9 @@ class Index:
         return index
 
     def close(self) -> None:
-        """Close the environment; waits for transactions that are still running. Idempotent."""
-        with self._writing, self._gate.alone(60.0), _open_lock:
-            if self._identity in _open_paths:
+        """Close the environment, unless a transaction still runs after a long wait. Idempotent."""
+        with self._writing, self._gate.alone(CLOSE_WAIT_S) as is_alone, _open_lock:
+            if is_alone and self._identity in _open_paths:
                 _open_paths.discard(self._identity)
                 self._env.close()
 
@@ -125,26 +175,13 @@ class Index:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    @contextmanager
-    def read(self) -> Iterator[Snapshot]:
+    def read(self) -> AbstractContextManager[Snapshot]:
         """A consistent view for the duration of the block; keep it short and inside one thread."""
-        self._refuse_fork()
-        self._gate.enter()
-        try:
-            txn = self._begin(write=False)
-            try:
-                yield Snapshot(txn, self._databases)
-            except (lmdb.Error, struct.error) as error:
-                raise _damage(self.path, error) from error
-            finally:
-                txn.abort()
-        finally:
-            self._gate.leave()
+        return _Reading(self)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """One transaction: all of it is on stable storage when the block ends, or none of it after an exception."""
-        self._refuse_fork()
         with self._writing:
             self._grow_when_half_full()
             self._gate.enter()
@@ -174,11 +211,9 @@ class Index:
         """Free the reader slots of processes that died; returns how many there were."""
         return self._env.reader_check()
 
-    def _refuse_fork(self) -> None:
-        if os.getpid() != self._process:
-            raise ConfigError(f"the index at {self.path} was opened before a fork; open it in the new process")
-
     def _begin(self, *, write: bool) -> lmdb.Transaction[bytes]:
+        if self._forks != _forks:
+            raise ConfigError(f"the index at {self.path} was opened before a fork; open it in the new process")
         for _ in range(3):
             try:
                 return self._env.begin(write=write)
@@ -200,11 +235,13 @@ class Index:
 
     def _grow_when_half_full(self) -> None:
         map_bytes = int(self._env.info()["map_size"])
-        if self.used_bytes() * 2 < map_bytes:
+        if self.used_bytes() * 2 < map_bytes or time.monotonic() < self._grow_at_s:
             return
         with self._gate.alone(GROW_WAIT_S) as is_alone:
             if is_alone:
                 self._env.set_mapsize(map_bytes * 2)
+            else:
+                self._grow_at_s = time.monotonic() + GROW_PAUSE_S
 
 
 def _open_env(path: Path, readonly: bool, map_bytes: int) -> lmdb.Environment:
