@@ -46,9 +46,8 @@ class RecorderConfig(_Section, frozen=True):
 
 
 class RtspConfig(_Section, frozen=True):
-    """How cameras are spoken to, unless a camera's own entry in the register says otherwise."""
+    """How long cameras are waited for. Transport and TLS are a camera's own, in the register."""
 
-    transport: Annotated[Literal["tcp", "udp"], Meta(description="for cameras that name none")] = "tcp"
     connect_timeout_s: Annotated[float, Meta(ge=0.1, le=120, description="TCP and TLS connect, s")] = 10.0
     response_timeout_s: Annotated[float, Meta(ge=0.1, le=120, description="one RTSP answer, s")] = 10.0
     media_timeout_s: Annotated[float, Meta(ge=1, le=3600, description="silence that ends a session, s")] = 10.0

@@ -31,6 +31,7 @@ EXIT_NOT_FOUND = 3  # the camera, stream or range named does not exist
 EXIT_CONFIG = 4  # configuration or data folder is wrong; nothing was touched
 EXIT_DAMAGE = 5  # stored data failed a check
 EXIT_VOLUME = 6  # a volume is missing or failed
+SAME_SIGNAL_S = 0.5  # `timeout` and some shells signal a process and then its group: that is one request
 
 _stop: ContextVar[asyncio.Event] = ContextVar("stop")
 
@@ -90,11 +91,15 @@ async def _guarded(main: Callable[[], Awaitable[None]]) -> None:
     """`main` with the two signals bound to its stop event."""
     with stoppable() as stop:
         loop = asyncio.get_running_loop()
+        asked_s = 0.0
 
         def on_signal(number: int) -> None:
-            if stop.is_set():
+            nonlocal asked_s
+            if not stop.is_set():
+                stop.set()
+                asked_s = loop.time()
+            elif loop.time() - asked_s > SAME_SIGNAL_S:
                 os._exit(128 + number)
-            stop.set()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, on_signal, number)

@@ -48,12 +48,11 @@ def demo(data: Path, listen: str | None) -> int:
             _register(node, port)
             children = [program("simcam", HOST, str(port)), *programs(data, None, listen, lock)]
             supervisor = Supervisor(children)
-            async with asyncio.TaskGroup() as group:
-                teller = group.create_task(_tell(node, children[-1]))
-                try:
-                    await supervisor.run()
-                finally:
-                    teller.cancel()
+            teller = asyncio.create_task(_tell(node, children[-1]))
+            try:
+                await supervisor.run()
+            finally:
+                teller.cancel()
             print("stopped in order; start it again and it goes on", flush=True)
 
     return run_service(run)

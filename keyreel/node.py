@@ -37,9 +37,10 @@ def open_node(data: Path, config_path: Path | None = None, listen: str | None = 
 
 @contextmanager
 def recording(node: Node) -> Iterator[int]:
-    """Hold the node for recording, with its index ready; yields the lock's descriptor."""
+    """Hold the node for recording, with volumes and index ready; yields the lock's descriptor."""
     _verify_volumes(node)
     with node.datadir.lock() as descriptor:
+        _take_volumes(node)
         prepare_index(node.datadir)
         yield descriptor
 
@@ -50,8 +51,9 @@ def known_volumes(datadir: DataDir) -> list[Volume]:
 
 
 def prepare_index(datadir: DataDir) -> None:
-    """Make the index: empty on first use, from the chunks when there are volumes and it was lost."""
-    if datadir.volumes and not (datadir.index_path / "data.mdb").exists():
+    """Make the index: empty on first use, from the chunks when there are some and it was lost."""
+    absent = not (datadir.index_path / "data.mdb").exists()
+    if absent and any(next(root.glob("*/*/*.mp4"), None) for root in datadir.volumes.values()):
         from index.rebuild import rebuild
 
         report = rebuild(datadir.index_path, known_volumes(datadir))
@@ -59,14 +61,32 @@ def prepare_index(datadir: DataDir) -> None:
     Index.open(datadir.index_path, create=True, node=datadir.node_id).close()
 
 
+def _volume_paths(node: Node) -> list[Path]:
+    """Where this node records to: the configured volumes, else the data folder's own."""
+    return [Path(volume.path) for volume in node.config.volumes] or [node.datadir.media_path]
+
+
 def _verify_volumes(node: Node) -> None:
-    """Refuse to go on when a volume this node records to is not there, or is another one; reads only."""
+    """Refuse a volume that is not there, is another one, or cannot become one; reads only."""
     known = {path.resolve(): volume_id for volume_id, path in node.datadir.volumes.items()}
-    for path in [Path(volume.path) for volume in node.config.volumes] or [node.datadir.media_path]:
+    for path in _volume_paths(node):
         volume_id = known.get(path.resolve())
         if volume_id is not None:
             Volume.open(path, volume_id)
+        elif (path / IDENTITY_NAME).exists():
+            if (owner := Volume.open(path).node) != node.datadir.node_id:
+                raise ConfigError(f"volume {path} belongs to another node ({owner.hex()}); name another directory")
+        elif path.is_dir() and {entry.name for entry in path.iterdir()} - {"lost+found"}:
+            raise ConfigError(f"volume {path} is not empty and has no {IDENTITY_NAME}; name an empty directory")
         elif node.config.volumes and not path.is_dir():
             raise VolumeError(f"volume {path} is not a directory; mount the disk or make it", reason="missing")
-        elif (path / IDENTITY_NAME).exists() and (owner := Volume.open(path).node) != node.datadir.node_id:
-            raise ConfigError(f"volume {path} belongs to another node ({owner.hex()}); name another directory")
+
+
+def _take_volumes(node: Node) -> None:
+    """Give new volumes their identity, and remember where each of ours is mounted now."""
+    known = {path.resolve() for path in node.datadir.volumes.values()}
+    for path in _volume_paths(node):
+        if path.resolve() not in known:
+            is_ours = (path / IDENTITY_NAME).exists()
+            volume = Volume.open(path) if is_ours else Volume.create(path, node.datadir.node_id)
+            node.datadir.add_volume(volume.id, path)

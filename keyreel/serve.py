@@ -37,12 +37,11 @@ def serve(data: Path, config: Path | None, listen: str | None) -> int:
         setup("supervisor", node.config.log)
         with recording(node) as lock:
             supervisor = Supervisor(programs(data, config, listen, lock))
-            async with asyncio.TaskGroup() as group:
-                teller = group.create_task(tell_address(node, supervisor.children[-1]))
-                try:
-                    await supervisor.run()
-                finally:
-                    teller.cancel()
+            teller = asyncio.create_task(tell_address(node, supervisor.children[-1]))
+            try:
+                await supervisor.run()
+            finally:
+                teller.cancel()
 
     return run_service(run)
 

@@ -21,7 +21,7 @@ from keyreel.output import bytes_text, print_json, rate_text, span_text, table
 
 STALE_US: Final = 5 * US  # the recorder writes its status once a second
 DAY_US: Final = 86_400 * US
-STREAM_HEAD: Final = ["stream", "state", "codec", "recorded", "bit rate", "lost", "watermark", "detail"]
+STREAM_HEAD: Final = ["stream", "state", "codec", "span", "bit rate", "lost", "watermark", "detail"]
 
 
 def live_status(datadir: DataDir) -> RecorderStatus | None:
@@ -38,7 +38,7 @@ def stream_report(snapshot: Snapshot, name: str, enabled: bool, status: StreamSt
     report: dict[str, Any] = msgspec.to_builtins(status) if status else {"name": name, "state": _idle(enabled)}
     report["recorded_from"] = None if first is None else format_time(first.time_us)
     report["durable_until"] = format_time(until_us) if until_us else None
-    report["recorded_s"] = 0.0 if first is None else max(until_us - first.time_us, 0) / US
+    report["span_s"] = 0.0 if first is None else max(until_us - first.time_us, 0) / US
     return report
 
 
@@ -77,7 +77,7 @@ def stream_line(stream: dict[str, Any]) -> list[str]:
         stream["name"],
         stream["state"],
         "+".join(part for part in (stream.get("codec", ""), stream.get("audio", "")) if part),
-        span_text(round(stream["recorded_s"] * US)),
+        span_text(round(stream["span_s"] * US)),
         rate_text(stream["bitrate_bps"]) if stream.get("bitrate_bps") else "-",
         str(stream["lost_packets"]) if "lost_packets" in stream else "-",
         until[:23] + "Z" if until else "-",

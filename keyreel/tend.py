@@ -34,7 +34,7 @@ def check(data: Path, deep: bool, as_json: bool) -> int:
 
 
 def rebuild(data: Path, as_json: bool) -> int:
-    """Replace the index by one made from the chunks."""
+    """Replace the index by one made from the chunks; the exit code says whether all of them could be taken in."""
     datadir = DataDir.open(data)
     volumes = known_volumes(datadir)
     with datadir.lock(), progress_bar("chunks read") as progress:
@@ -42,5 +42,7 @@ def rebuild(data: Path, as_json: bool) -> int:
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:
+        for finding in report.findings:
+            print(f"{finding.where}: {finding.what}")
         print(f"index made again: {report}")
-    return EXIT_DONE
+    return EXIT_DAMAGE if report.findings else EXIT_DONE

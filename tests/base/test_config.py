@@ -37,7 +37,7 @@ def test_values_are_read_and_paths_taken_from_the_file(tmp_path: Path) -> None:
         ("[recorder]\nchunk_s = 9\n", 2, ">= 10"),
         ("[recorder]\nchunk_s = '9'\n", 2, "Expected `int`"),
         ("# head\n[recordr]\n", 2, "unknown field `recordr`"),
-        ("[rtsp]\ntransport = 'quic'\n", 2, "Invalid enum value"),
+        ("[log]\nform = 'xml'\n", 2, "Invalid enum value"),
         ('[[volumes]]\npath = "a"\n\n[[volumes]]\npth = "b"\n', 5, "volumes[1]"),
         ('[[volumes]]\npath = "a"\n[[volumes]]\npath = 7\n', 4, "Expected `str`"),
         ("api = {listen = 7}\n", 1, "Expected `str`"),
