@@ -1,0 +1,135 @@
+"""Recovery of torn chunks: what was sealed stays, the tail is kept aside, doing it again changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from base.errors import DamageError
+from chunks.reader import ChunkFile
+from chunks.records import ChunkOpened, ChunkSealed, FragmentStored, StoredRecord
+from chunks.recover import recover, scan
+from tests.chunks.media import Bench, Media, build
+
+
+@pytest.fixture
+def sealed(bench: Bench, media: Callable[..., Media]) -> tuple[Path, list[StoredRecord]]:
+    source = media("h264")
+    chunk = bench.write(source.config, build(source, fragment_90k=27_000))
+    bench.writer.stop()
+    return chunk.path, bench.records
+
+
+def numbers(records: list[StoredRecord]) -> list[int]:
+    return [record.number for record in records if isinstance(record, FragmentStored)]
+
+
+def test_a_sealed_chunk_is_read_and_never_written(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, records = sealed
+    before = (path.read_bytes(), path.stat().st_mtime_ns)
+    assert scan(path) == records
+    assert recover(path).records == records
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+
+
+def test_a_torn_chunk_anywhere(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, records = sealed
+    whole, data = ChunkFile(path).table(), path.read_bytes()
+    header = ChunkFile(path).header_bytes
+    ends = (whole.offset + whole.length).tolist()
+    cuts = [header, header + 1, *range(ends[2] - 3, ends[2] + 60, 7), ends[-1], ends[-1] + 1, len(data) - 1]
+    for cut in cuts:
+        torn = path.with_name("torn.mp4")
+        torn.write_bytes(data[:cut])
+        sound = sum(end <= cut for end in ends)
+        end = ends[sound - 1] if sound else header
+        found = recover(torn)
+        assert found.cut_bytes == cut - end
+        assert found.records[: sound + 1] == records[: sound + 1]
+        assert isinstance(found.records[-1], ChunkSealed)
+        assert len(found.records) == sound + 2
+        if found.cut_bytes:
+            assert found.side_path is not None
+            assert found.side_path.name == f"torn.mp4.torn-{end}"
+            assert found.side_path.read_bytes() == data[end:cut]
+        after = torn.read_bytes()
+        again = recover(torn)
+        assert (again.records, again.cut_bytes, torn.read_bytes()) == (found.records, 0, after)
+        table = ChunkFile(torn).table()
+        assert ChunkFile(torn).sealed
+        for field in fields(table):
+            assert np.array_equal(getattr(table, field.name), getattr(whole.first(sound), field.name))
+
+
+def test_recovery_seals_as_the_writer_does(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, _ = sealed
+    data, end = path.read_bytes(), ChunkFile(path).table().end
+    torn = path.with_name("torn.mp4")
+    torn.write_bytes(data[:end])
+    recover(torn)
+    assert torn.read_bytes() == data
+
+
+def test_the_first_bad_fragment_ends_what_is_not_known_durable(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, _ = sealed
+    whole = ChunkFile(path).table()
+    data = bytearray(path.read_bytes()[: whole.end])
+    data[int(whole.video_at[3]) + 20] ^= 1
+    path.write_bytes(data)
+    found = recover(path)
+    assert numbers(found.records) == [1, 2, 3]
+    assert found.cut_bytes == whole.end - int(whole.offset[3])
+
+
+def test_damage_in_what_is_known_durable_cuts_nothing(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, _ = sealed
+    whole = ChunkFile(path).table()
+    for place in (int(whole.offset[3]) + 36, int(whole.offset[3]) + 150, int(whole.offset[3] + whole.length[3]) - 50):
+        data = bytearray(path.read_bytes()[: whole.end])
+        data[place] ^= 0xFF
+        damaged = path.with_name("damaged.mp4")
+        damaged.write_bytes(data + b"torn")
+        found = recover(damaged, whole.end)
+        assert found.cut_bytes == 4
+        assert set(numbers(found.records)) >= set(whole.number.tolist()) - {4}
+        table = ChunkFile(damaged).table()
+        kept = [i for i, number in enumerate(table.number.tolist()) if number != 4]
+        assert all(ChunkFile(damaged).read_fragment(i, table) for i in kept)
+
+
+def test_stale_fragments_behind_the_end_are_not_taken(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    """Recycled blocks: a valid fragment of this very chunk, but at another place."""
+    path, _ = sealed
+    whole = ChunkFile(path).table()
+    data = path.read_bytes()
+    second = data[int(whole.offset[1]) : int(whole.offset[1] + whole.length[1])]
+    path.write_bytes(data[: whole.end] + second)
+    assert len(recover(path).records) == len(whole) + 2
+
+
+def test_an_empty_chunk_is_sealed_empty(bench: Bench, media: Callable[..., Media]) -> None:
+    chunk = bench.writer.open_chunk(bench.head(), media().config)
+    bench.writer.stop()
+    found = recover(chunk.path)
+    assert [type(record) for record in found.records] == [ChunkOpened, ChunkSealed]
+    assert len(ChunkFile(chunk.path).table()) == 0
+
+
+def test_a_file_without_a_head_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp4"
+    path.write_bytes(bytes(5000))
+    with pytest.raises(DamageError):
+        recover(path)
+    assert path.read_bytes() == bytes(5000)
+
+
+def test_preallocated_zeroes_are_cut(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, _ = sealed
+    whole, data = ChunkFile(path).table(), path.read_bytes()
+    path.write_bytes(data[: whole.end] + bytes(100_000))
+    found = recover(path, whole.end)
+    assert (found.cut_bytes, path.read_bytes()) == (100_000, data)
