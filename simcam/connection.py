@@ -16,8 +16,8 @@ from rtsp.auth import DigestChallenge, check_basic
 from rtsp.message import Headers, MessageParser, Request, Response
 from simcam.camera import Camera
 from simcam.faults import Faults
+from simcam.outbox import Outbox
 from simcam.sdp import describe
-from simcam.sender import Outbox
 from simcam.session import Session, parse_transport
 from simcam.ticker import monotonic_us
 
