@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -115,7 +116,7 @@ def whole_stretches(chunk: OpenChunk, damaged: list[int], gaps: list[Gap]) -> It
         if gap.cause == GapCause.DAMAGE:
             bad |= (table.wall_us < gap.end_us) & (table.end_us > gap.start_us)
     breaks = [-1, *(int(i) for i in np.flatnonzero(bad)), len(bad)]
-    for before, after in zip(breaks, breaks[1:], strict=False):
+    for before, after in pairwise(breaks):
         keys = np.flatnonzero(table.key[before + 1 : after])
         if len(keys):
             yield before + 1 + int(keys[0]), after
