@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -43,7 +44,7 @@ def test_a_container_is_served_as_it_lies(tmp_path: Path, suffix: str, audio: st
     made = make_loop(LoopSpec(width=320, height=180, seconds=2))
     with av.open(str(path), "w") as out:
         video = out.add_mux_stream("h264", 15, width=320, height=180)
-        sound = out.add_stream(audio, rate=48_000 if audio == "libopus" else 8_000, layout="mono")
+        sound: Any = out.add_stream(audio, rate=48_000 if audio == "libopus" else 8_000, layout="mono")
         for unit in range(len(made.video.table)):
             packet = av.Packet(b"".join(b"\0\0\0\1" + nal for nal in made.video.table.parts(unit)))
             packet.stream, packet.time_base, packet.duration = video, Fraction(1, 90_000), 6000

@@ -8,6 +8,7 @@ import shutil
 import ssl
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -18,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from simcam import CameraSpec, LoopSpec, SimcamServer
 from simcam.encode import make_loop
 from simcam.files import load_loop
+from simcam.spec import AuthScheme
 from simcam.stamps import verify
 from tests.simcam.viewer import Viewer
 
@@ -27,13 +29,13 @@ needs_ffmpeg = [
     pytest.mark.skipif(not shutil.which("ffmpeg") or not shutil.which("ffprobe"), reason="ffmpeg is not installed"),
 ]
 needs_corpus = [pytest.mark.needs_corpus, pytest.mark.skipif(not CORPUS.is_dir(), reason="../shared/corpus is absent")]
-SMALL = {"width": 320, "height": 180, "gop": 15, "seconds": 2}
+SMALL: dict[str, Any] = {"width": 320, "height": 180, "gop": 15, "seconds": 2}
 LOOPS = {
-    "h264-baseline-pcmu": LoopSpec(**SMALL, profile="baseline", audio="pcmu"),  # type: ignore[arg-type]
-    "h264-b-frames-aac": LoopSpec(**SMALL, profile="high", b_frames=2, audio="aac"),  # type: ignore[arg-type]
-    "h264-slices-opus": LoopSpec(**SMALL, slices=3, audio="opus"),  # type: ignore[arg-type]
-    "h265-pcma": LoopSpec(**SMALL, codec="h265", audio="pcma"),  # type: ignore[arg-type]
-    "h265-b-frames-l16": LoopSpec(**SMALL, codec="h265", b_frames=2, audio="l16"),  # type: ignore[arg-type]
+    "h264-baseline-pcmu": LoopSpec(**SMALL, profile="baseline", audio="pcmu"),
+    "h264-b-frames-aac": LoopSpec(**SMALL, profile="high", b_frames=2, audio="aac"),
+    "h264-slices-opus": LoopSpec(**SMALL, slices=3, audio="opus"),
+    "h265-pcma": LoopSpec(**SMALL, codec="h265", audio="pcma"),
+    "h265-b-frames-l16": LoopSpec(**SMALL, codec="h265", b_frames=2, audio="l16"),
 }
 
 
@@ -71,8 +73,8 @@ async def test_ffprobe_counts_what_was_sent(name: str, transport: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", [pytest.param(scheme, marks=needs_ffmpeg) for scheme in ("basic", "digest-md5")])
-async def test_ffmpeg_passes_the_password(scheme: str) -> None:
-    spec = CameraSpec("gate", make_loop(LoopSpec(**SMALL)), user="u", password="p", auth=scheme, repeat=1, rate=4.0)  # type: ignore[arg-type]
+async def test_ffmpeg_passes_the_password(scheme: AuthScheme) -> None:
+    spec = CameraSpec("gate", make_loop(LoopSpec(**SMALL)), user="u", password="p", auth=scheme, repeat=1, rate=4.0)
     async with SimcamServer([spec]) as server:
         assert (await packet_counts(server.url("gate"), "tcp"))["video"] == 30
 
@@ -121,7 +123,7 @@ async def test_tls_brings_the_same(certificate: tuple[Path, Path]) -> None:
     tls.load_cert_chain(*certificate)
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    spec = CameraSpec("gate", LoopSpec(**SMALL), repeat=1, rate=10.0)  # type: ignore[arg-type]
+    spec = CameraSpec("gate", LoopSpec(**SMALL), repeat=1, rate=10.0)
     async with SimcamServer([spec], tls=tls) as server:
         assert server.url("gate").startswith("rtsps://")
         async with await Viewer.connect(server.url("gate"), trusting) as viewer:
