@@ -134,7 +134,7 @@ cdef class ParameterSets:
     def add(self, bytes nal):
         """Watch one NAL unit given from outside (SDP); True when it changed the sets."""
         cdef int kind
-        if len(nal) < 3:
+        if len(nal) < 2:
             return False
         kind = nal_class(self.codec, nal[0])
         if kind not in (NAL_VPS, NAL_SPS, NAL_PPS):
