@@ -91,6 +91,7 @@ cdef class VideoDepacketizer(Depacketizer):
     cdef Py_ssize_t _prefix_bytes
     cdef Py_ssize_t _prefix_room
     cdef Py_ssize_t _prefix_nal  # where the NAL unit in progress starts
+    cdef bint _prefix_marker
     cdef int64_t _prefix_time
     cdef int64_t _prefix_arrival_us
 
@@ -119,6 +120,8 @@ cdef class VideoDepacketizer(Depacketizer):
             self._h265(data, size)
         if marker and self._open:
             self._marker = True
+        elif marker and self._nal == NOWHERE:
+            self._prefix_marker = True
         return 0
 
     cdef int _h264(self, const uint8_t* data, Py_ssize_t size) except -1:
@@ -349,6 +352,7 @@ cdef class VideoDepacketizer(Depacketizer):
 
     cdef int _prefix_begin(self, const uint8_t* head, bint delimiter) except -1:
         cdef uint32_t length = 0  # known at its end
+        self._prefix_marker = False
         if self._prefix_bytes == 0:
             self._prefix_time = self._time
             self._prefix_arrival_us = self._arrival_us
@@ -387,6 +391,9 @@ cdef class VideoDepacketizer(Depacketizer):
         if self._open:
             self._damage()
             self._nals = 0  # nothing tells that it is over
+            self._end_unit()
+        if self._prefix_bytes and self._prefix_marker and self._head != HEAD_DOUBTFUL:
+            self._begin_unit(False)  # a last unit without a slice, as one with a camera's signature
             self._end_unit()
         self._nal = NOWHERE
         self._prefix_bytes = 0

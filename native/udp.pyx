@@ -62,9 +62,9 @@ cdef class UdpReader:
 
     def drain(self, int64_t arrival_us):
         """Take what has arrived, at most 512 datagrams; their number."""
-        cdef int got, i, rounds
+        cdef int got, i, _round
         cdef int total = 0
-        for rounds in range(ROUNDS_MAX):
+        for _round in range(ROUNDS_MAX):
             got = recvmmsg(self._fd, messages, BATCH, MSG_DONTWAIT, NULL)
             if got < 0:
                 if errno == EINTR or errno == ECONNREFUSED:  # the latter tells of a datagram of ours

@@ -156,8 +156,6 @@ class UdpPair:
             except OSError:
                 return
             on_rtcp(data)
-            if not self._reading:  # it was a BYE
-                return
 
     def send_rtcp(self, data: bytes) -> None:
         """A report to the camera; UDP may lose it."""

@@ -461,6 +461,15 @@ def test_flush_ends_a_picture_whose_marker_was_seen_and_no_other() -> None:
     assert len(sink.units) == 1
 
 
+def test_a_last_unit_without_a_slice_is_kept_when_the_session_ends() -> None:
+    (picture,) = slices(True)
+    sei = H264.nal("sei", b"signature")
+    start = [rtp(1, 0, picture, True), rtp(2, 3000, sei, True)]
+    assert received("h264", start, finish=False)[0] == [(0, sample([picture]), COMPLETE, 0)]
+    assert received("h264", start)[0][1:] == [(3000, sample([sei]), COMPLETE, 0)]
+    assert len(received("h264", [rtp(1, 0, picture, True), rtp(2, 3000, sei)])[0]) == 1
+
+
 def test_joining_in_the_middle_of_a_picture_is_not_a_whole_picture() -> None:
     key = H264.nal("key", bytes(500))
     packets = [rtp(i, 0, p) for i, p in enumerate(H264.fragments(key, 100))][2:]
