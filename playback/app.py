@@ -17,7 +17,9 @@ from base.log import get_logger
 from playback import access, problems
 from playback.calls import BODY_BYTES_MAX
 from playback.context import CONTEXT, Context
+from playback.follow import Followers
 from playback.health import ACCESS
+from playback.live import FOLLOWERS
 from playback.metrics import METRICS, Metrics
 from playback.openapi import document
 from playback.page import ASSETS, load_assets
@@ -41,6 +43,7 @@ def create_app(context: Context) -> web.Application:
     app[CONTEXT] = context
     app[ACCESS] = guard
     app[METRICS] = metrics
+    app[FOLLOWERS] = followers = Followers(context)
     app[ASSETS] = load_assets()
     app[DOCUMENT] = document(CALLS, context.version, secured=guard.needs_token)
     for call in CALLS:
@@ -50,7 +53,7 @@ def create_app(context: Context) -> web.Application:
             app.router.add_route("HEAD", call.path, handler)
 
     async def stop(_app: web.Application) -> None:
-        context.stopping.set()
+        followers.stop()
 
     app.on_shutdown.append(stop)
     return app
@@ -100,7 +103,6 @@ class Server:
 
     async def stop(self) -> None:
         """End the answers under way and release the socket."""
-        self._context.stopping.set()
         await self._runner.cleanup()
         self._context.workers.close()
 

@@ -6,7 +6,6 @@ would pass a bound is refused at once instead of waiting without end.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from aiohttp import web
 
 from base.config import ApiConfig
 from base.status import RecorderStatus, read_status
+from clips.hls import LivePlaylists
 from clips.store import ChunkStore
 from index import Index, Snapshot
 from playback.clipcache import ClipCache
@@ -27,7 +27,6 @@ from playback.workers import Workers
 T = TypeVar("T")
 INDEX_LANE: Final = "index"
 WRITE_LANE: Final = "register"  # one thread, as the index asks of its writers
-PICTURE_LANE: Final = "picture"
 _STATUS_KEPT_S: Final = 0.25  # the recorder writes it once a second
 
 
@@ -49,7 +48,7 @@ class Context:
         self.clips = Bound("clips", self.api.clips_max)
         self.live = Bound("live views", self.api.live_max)
         self.laid = ClipCache()
-        self.stopping = asyncio.Event()
+        self.live_playlists = LivePlaylists(self.store)
         self._status: tuple[float, RecorderStatus | None] = (float("-inf"), None)
 
     async def read(self, call: Callable[[Snapshot], T]) -> T:

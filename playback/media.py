@@ -13,15 +13,19 @@ from typing import Final
 
 from aiohttp import web
 
+from base.clock import wall_us
 from base.errors import KeyreelError
 from base.log import get_logger
-from base.units import utc
+from base.units import US, format_time, utc
 from clips.mp4 import Block, ClipFile
+from clips.picture import frame_jpeg
 from clips.plan import plan
-from index import Snapshot
+from clips.store import ChunkStore
+from index import ChunkRow, Snapshot
 from playback.calls import Ask, range_asked, time_asked
 from playback.clipcache import Laid
-from playback.context import PICTURE_LANE, Context
+from playback.context import Context
+from playback.lanes import lane_of, read_media
 from playback.metrics import METRICS
 from playback.problems import Problem
 from playback.ranges import RangePlan, parse_ranges, plan_ranges, precondition, range_applies
@@ -30,6 +34,7 @@ from playback.streams import find_stream
 
 MP4: Final = "video/mp4"
 _BLOCK_BYTES: Final = 1 << 20  # handed from a thread to the loop at a time
+_SETTLED_US: Final = 60 * US  # a picture older than this is the one for its moment for ever
 _LOG: Final = get_logger()
 
 
@@ -63,14 +68,12 @@ async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
 async def _lay_out(context: Context, name: str, start_us: int, end_us: int) -> tuple[Laid, bool]:
     """The clip, and whether it is final: nothing before its end is still to come."""
 
-    def look(snapshot: Snapshot) -> tuple[int, frozenset[bytes], bool]:
+    def look(snapshot: Snapshot) -> tuple[int, Hashable, bool]:
         row = find_stream(snapshot, name)
-        volumes = frozenset(chunk.volume for chunk in snapshot.chunks(row.id, start_us, end_us))
-        return row.id, volumes, snapshot.durable_until(row.id) >= end_us
+        lane = lane_of(snapshot.chunks(row.id, start_us, end_us))
+        return row.id, lane, snapshot.durable_until(row.id) >= end_us
 
-    stream_id, volumes, final = await context.read(look)
-    # The threads of the one volume; a clip over several has its own, so that a hung disk takes no other's readers.
-    lane: Hashable = next(iter(volumes)) if len(volumes) == 1 else volumes
+    stream_id, lane, final = await context.read(look)
 
     def build() -> ClipFile:
         with context.index.read() as snapshot:
@@ -154,13 +157,15 @@ async def stream_blocks(
                 await answer.write(block)
             sent.inc(len(block))
         await answer.write_eof()
-    except (KeyreelError, Problem, OSError, TimeoutError) as error:
-        if not isinstance(error, ConnectionError):
-            _LOG.warning("clip broken off", path=ask.request.path, error=str(error) or type(error).__name__)
+    except ConnectionError:
+        raise  # the client went away
+    except (KeyreelError, Problem, OSError) as error:
+        _LOG.warning("clip broken off", path=ask.request.path, error=str(error) or type(error).__name__)
         break_off(ask.request)
         raise BrokenOff from error
     finally:
-        reading.cancel()
+        if not reading.cancel() and not reading.cancelled():
+            reading.exception()  # seen, as nobody awaits it any more
 
 
 def _next_block(context: Context, lane: Hashable, source: Iterator[Block]) -> asyncio.Task[Block | None]:
@@ -176,20 +181,21 @@ def break_off(request: web.Request) -> None:
 async def frame(ask: Ask[FrameQuery, None]) -> web.Response:
     """GET /streams/{id}/frame.jpg."""
     at_us = None if ask.query.at is None else time_asked(ask.query.at, "at")
-    context = ask.context
 
-    from clips.picture import frame_jpeg
+    def make(snapshot: Snapshot, store: ChunkStore, stream_id: int) -> tuple[bytes, int]:
+        return frame_jpeg(snapshot, store, stream_id, snapshot.durable_until(stream_id) if at_us is None else at_us)
 
-    def make() -> tuple[bytes, int]:
-        with context.index.read() as snapshot:
-            row = find_stream(snapshot, ask.id)
-            moment_us = snapshot.durable_until(row.id) if at_us is None else at_us
-            return frame_jpeg(snapshot, context.store, row.id, moment_us)
+    def pick(snapshot: Snapshot, stream_id: int) -> Iterable[ChunkRow | None]:
+        key = snapshot.seek(stream_id, wall_us() if at_us is None else at_us)
+        return () if key is None else (snapshot.chunk(stream_id, key.sequence),)
 
-    jpeg, time_us = await context.workers.run(PICTURE_LANE, make, threads=context.api.pictures_max)
+    jpeg, time_us = await read_media(
+        ask.context, ask.id, pick, make, beside="pictures", threads=ask.context.api.pictures_max
+    )
+    settled = at_us is not None and at_us < wall_us() - _SETTLED_US
     headers = {
         "Content-Type": "image/jpeg",
-        "Cache-Control": "private, no-cache" if at_us is None else "private, max-age=3600",
-        "Keyreel-Time": utc(time_us).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "Cache-Control": "private, max-age=3600" if settled else "private, no-cache",
+        "Keyreel-Time": format_time(time_us),
     }
     return web.Response(body=jpeg, headers=headers)

@@ -25,6 +25,7 @@ _TITLES: Final = {
     413: "the body is too large",
     415: "the body is not JSON",
     416: "the Range cannot be met",
+    426: "this is a WebSocket",
     421: "not addressed to this server",
     500: "the server failed",
     503: "busy or not ready; Retry-After says when to ask again",

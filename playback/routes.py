@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from playback import cameras, health, media, metrics, page, streams
+from playback import cameras, health, hls, live, media, metrics, page, streams
 from playback.calls import Answer, Ask, Call, NoQuery, as_json
 from playback.schema import (
     CameraBody,
@@ -18,6 +18,8 @@ from playback.schema import (
     ClipQuery,
     FrameQuery,
     HealthView,
+    LiveText,
+    RangeQuery,
     SeekBody,
     SeekView,
     SessionBody,
@@ -30,6 +32,7 @@ from playback.schema import (
 
 _API: Final = "/api/v1"
 _STREAM: Final = f"{_API}/streams/{{id}}"
+_M3U8: Final = ("application/vnd.apple.mpegurl",)
 _MP4: Final = ("video/mp4",)
 DOCUMENT: Final = web.AppKey("document", dict[str, Any])
 
@@ -54,6 +57,19 @@ _STREAM_CALLS: Final = (
     Call("GET", f"{_STREAM}/frame.jpg", media.frame, "The picture at a moment",
          {200: Answer("the picture; Keyreel-Time says when", media_types=("image/jpeg",))},
          query=FrameQuery, problems=(404,)),
+    Call("GET", f"{_STREAM}/live", live.live, "WebSocket: fMP4 fragments as they are written",
+         {101: Answer("a JSON text (LiveText), then init and fragments", LiveText)}, problems=(403, 404, 426)),
+)  # fmt: skip
+
+_HLS_CALLS: Final = (
+    Call("GET", f"{_STREAM}/hls/vod.m3u8", hls.vod, "HLS playlist of a range",
+         {200: Answer("the playlist", media_types=_M3U8)}, query=RangeQuery, problems=(404,), tag="hls"),
+    Call("GET", f"{_STREAM}/hls/live.m3u8", hls.live, "HLS playlist that follows the recording",
+         {200: Answer("the playlist", media_types=_M3U8)}, problems=(404,), tag="hls"),
+    Call("GET", f"{_STREAM}/hls/iframes.m3u8", hls.iframes, "HLS playlist of key frames, for scrubbing",
+         {200: Answer("the playlist", media_types=_M3U8)}, query=RangeQuery, problems=(404,), tag="hls"),
+    Call("GET", f"{_STREAM}/hls/{{segment}}", hls.segment, "An init or media segment, named by a playlist",
+         {200: Answer("the segment, unchanging", media_types=_MP4)}, problems=(404,), tag="hls"),
 )  # fmt: skip
 
 _NODE_CALLS: Final = (
@@ -84,4 +100,4 @@ _NODE_CALLS: Final = (
          tag="page"),
 )  # fmt: skip
 
-CALLS: Final[tuple[Call, ...]] = (*_STREAM_CALLS, *_NODE_CALLS)
+CALLS: Final[tuple[Call, ...]] = (*_STREAM_CALLS, *_HLS_CALLS, *_NODE_CALLS)

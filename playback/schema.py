@@ -148,6 +148,20 @@ class SeekView(msgspec.Struct):
     results: list[SeekResult]
 
 
+class LiveText(msgspec.Struct, kw_only=True):
+    """The text before a live view's init segment, and after fragments were left out for a slow viewer.
+
+    `wall` is the time of what follows, `media_90k` the same moment on the media clock of the fragments.
+    """
+
+    mime: str
+    init_follows: bool
+    wall: MomentText
+    wall_us: int
+    media_90k: int
+    skipped: int
+
+
 class CameraBody(_Query):
     """A camera for the register."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from base.clock import wall_us
-from base.errors import NotFound
+from base.errors import KeyreelError, NotFound
 from base.status import RecorderStatus, StreamStatus
 from base.units import US, format_time
-from chunks.codecs import codec_string
+from clips.fmp4 import mime_type
 from index import KeyFrame, Snapshot, StreamRow
 from playback.calls import Ask, NoQuery, range_asked, time_asked
 from playback.schema import (
@@ -111,12 +111,14 @@ def _view(
 
 
 def mime_of(snapshot: Snapshot, stream_id: int) -> str:
-    """The MIME type, with codecs, of the newest chunk's video; empty when there is none."""
+    """The MIME type, with codecs, of what is served of the newest chunk; empty when there is none."""
     last = snapshot.last_chunk(stream_id)
     if last is None:
         return ""
-    config = snapshot.config(stream_id, last.epoch)
-    return f'video/mp4; codecs="{codec_string(config.video)}"'
+    try:
+        return mime_type(snapshot.config(stream_id, last.epoch))
+    except KeyreelError:  # one stream's damage must not hide the others
+        return ""
 
 
 async def timeline(ask: Ask[TimelineQuery, None]) -> TimelineView:

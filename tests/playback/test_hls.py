@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from base.units import US, format_time
+from tests.playback.conftest import T0, Node, StartNode
+from tests.support import Recording
+
+HLS = "/api/v1/streams/gate.main/hls"
+
+
+def between(start_s: float, end_s: float) -> dict[str, str]:
+    return {"start": format_time(T0 + round(start_s * US)), "end": format_time(T0 + round(end_s * US))}
+
+
+@pytest.fixture
+async def node(start_node: StartNode, recording: Recording) -> Node:
+    return await start_node(recording)
+
+
+async def test_a_playlist_names_segments_that_may_be_kept_for_ever(node: Node) -> None:
+    answer = await node.get(f"{HLS}/vod.m3u8", params=between(0, 34))
+    text = await answer.text()
+    assert answer.content_type == "application/vnd.apple.mpegurl"
+    assert text.startswith("#EXTM3U")
+    assert "#EXT-X-GAP" in text
+    assert text.endswith("#EXT-X-ENDLIST\n")
+    names = [line for line in text.splitlines() if line.startswith("seg-")]
+    assert len(names) >= 6
+    init = await node.get(f"{HLS}/init-1.mp4")
+    assert (await init.read())[4:8] == b"ftyp"
+    for name in names:
+        segment = await node.get(f"{HLS}/{name}")
+        assert "immutable" in segment.headers["Cache-Control"]
+        assert (await segment.read())[4:8] == b"moof"
+
+
+async def test_live_and_key_frame_playlists(node: Node) -> None:
+    live = await (await node.get(f"{HLS}/live.m3u8")).text()
+    assert "#EXT-X-ENDLIST" not in live
+    keys = await (await node.get(f"{HLS}/iframes.m3u8", params=between(0, 20))).text()
+    assert "#EXT-X-I-FRAMES-ONLY" in keys
+    names = [line for line in keys.splitlines() if line.startswith("key-")]
+    assert len(names) == 20
+    assert (await (await node.get(f"{HLS}/{names[3]}")).read())[4:8] == b"moof"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["seg-1-0-0.m4s", "seg-99-0-1.m4s", "seg-1-900-5.m4s", "seg-9999999999-0-1.m4s", "init-77.mp4", "x", "seg--1.m4s"],
+)
+async def test_unknown_segments_are_problems(node: Node, name: str) -> None:
+    assert (await node.problem("GET", f"{HLS}/{name}", 404))["detail"]
+
+
+async def test_empty_and_bad_ranges_are_problems(node: Node) -> None:
+    for call in ("vod.m3u8", "iframes.m3u8"):
+        assert "timeline" in (await node.problem("GET", f"{HLS}/{call}", 404, params=between(21, 29)))["detail"]
+        await node.problem("GET", f"{HLS}/{call}", 400, params=between(4, 4))
+        await node.problem("GET", f"{HLS}/{call}", 400)
+
+
+@pytest.mark.needs_ffmpeg
+async def test_ffmpeg_plays_the_playlist(node: Node, tmp_path: Path) -> None:
+    query = "&".join(f"{key}={value}" for key, value in between(0, 20).items())
+    url = node.url(f"{HLS}/vod.m3u8?{query}")
+    command = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries"]
+    command += ["stream=nb_read_frames", "-of", "csv=p=0", "-i", url]
+    import asyncio
+
+    probe: Any = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+    assert int(probe.stdout.strip().split("\n")[0].rstrip(",")) == 500, probe.stderr
+
+
+async def test_a_picture_says_its_exact_time(node: Node) -> None:
+    answer = await node.get("/api/v1/streams/gate.main/frame.jpg", params={"at": format_time(T0 + 3_010_000)})
+    assert answer.content_type == "image/jpeg"
+    assert answer.headers["Keyreel-Time"] == format_time(T0 + 3 * US)
+    assert (await answer.read())[:3] == b"\xff\xd8\xff"
+    newest = await node.get("/api/v1/streams/gate.main/frame.jpg")
+    assert newest.headers["Keyreel-Time"] == format_time(T0 + 34 * US - US // 25)
+    path = "/api/v1/streams/gate.main/frame.jpg"
+    await node.problem("GET", path, 404, params={"at": format_time(T0 - US)})
+    await node.problem("GET", path, 400, params={"at": "2026-03-01T01:30:00"})
