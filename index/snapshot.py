@@ -101,8 +101,7 @@ class Snapshot:
 
     def chunks(self, stream_id: int, start_us: int, end_us: int) -> list[ChunkRow]:
         """Chunks with stored pictures that overlap [start_us, end_us), in time order."""
-        rows = (self._chunk_row(*row) for row in self._time_rows(self._db.chunks, stream_id, start_us, end_us))
-        return [row for row in rows if row.end_us > start_us and row.fragments]
+        return list(self._chunks(stream_id, start_us, end_us))
 
     def last_chunk(self, stream_id: int) -> ChunkRow | None:
         """The chunk with the highest sequence number, even if nothing is stored in it yet."""
@@ -246,6 +245,12 @@ class Snapshot:
                     return
                 yield row
 
+    def _chunks(self, stream_id: int, start_us: int, end_us: int) -> Iterator[ChunkRow]:
+        for key, value in self._time_rows(self._db.chunks, stream_id, start_us, end_us):
+            row = self._chunk_row(key, value)
+            if row.end_us > start_us and row.fragments:
+                yield row
+
     def _chunk_row(self, key: bytes, value: bytes) -> ChunkRow:
         stream_id, start_us = TIME_KEY.unpack(key)
         sequence, epoch, run, flags, volume, end_us, size, origin_90k, samples, fragments, media_bytes, table_offset = (
@@ -319,7 +324,7 @@ class Snapshot:
 
     def _goes_on(self, chunk: ChunkRow) -> bool:
         """Whether the footage after this chunk joins it, or a declared gap explains why not."""
-        after = next((row for row in self.chunks(chunk.stream_id, chunk.end_us, TIME_MAX_US)), None)
+        after = next(self._chunks(chunk.stream_id, chunk.end_us, TIME_MAX_US), None)
         if after is None or after.start_us - chunk.end_us <= JOIN_US:
             return True
         hole = [(chunk.end_us, after.start_us)]
