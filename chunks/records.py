@@ -53,7 +53,7 @@ class ChunkHead:
 
     `origin_90k` is the stream's media time (90 kHz, wall-based at the start of each run) at the chunk's tfdt 0;
     `run` counts the stream's camera sessions, so equal runs share one unbroken media clock.
-    `gap_start_us`/`gap_cause` declare the absence this chunk ends (gap end is the chunk's `start_us`); 0/UNKNOWN if none.
+    `gap_start_us`/`gap_cause` declare the absence this chunk ends (up to the chunk's `start_us`); 0/UNKNOWN if none.
     """
 
     node: bytes  # 16

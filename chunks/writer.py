@@ -27,7 +27,8 @@ from chunks.volume import Volume
 from native.moof import Fragment
 
 SYNC_EACH_MAX: Final = 8  # dirty files up to which each is synced, so as not to wait for others' work on the disk
-PREALLOCATE_BYTES: Final = 16 << 20
+GATHER_S: Final = 0.05  # pause after an emptied queue: one waking then serves many fragments, 20 a second at most
+PREALLOCATE_BYTES: Final = 4 << 20  # of every open chunk at most this lies idle, also on a nearly full disk
 CACHE_STEP_BYTES: Final = 16 << 20
 CACHE_KEEP_BYTES: Final = 8 << 20  # newest pages of a chunk stay cached for live views
 _REASONS: Final = {errno.ENOSPC: "enospc", errno.EDQUOT: "enospc", errno.EROFS: "readonly", errno.ENOENT: "missing"}
@@ -79,6 +80,7 @@ class VolumeWriter:
         self.written_bytes = 0
         self.syncs = 0
         self.last_sync_s = 0.0
+        self.busy_since_s = 0.0  # monotonic time at which the disk was last asked and has not answered; 0.0 idle
         self.error: VolumeError | None = None
         self._on_commit = on_commit
         self._on_failure = on_failure
@@ -164,6 +166,7 @@ class VolumeWriter:
 
     def unsynced(self) -> list[Held]:
         """After a failure: what never reached stable storage, in order, to be replayed on another volume."""
+        self._drain()
         return list(self._held)
 
     # ---- the thread's side ----
@@ -194,11 +197,28 @@ class VolumeWriter:
                 if job is None:
                     self._commit()
                     return
-                job[0](job[1], job[2], job[3])
+                self._do(job)
+                if self._jobs.empty():
+                    time.sleep(GATHER_S)
             now_s = time.monotonic()
             if now_s >= due_s or self._held_bytes >= self.queue_bytes_max // 2:
                 self._commit()
                 due_s = now_s + self._sync_interval_s
+
+    def _do(self, job: Job) -> None:
+        """One job; when the disk refuses it, what was written before is still made durable and told."""
+        self.busy_since_s = time.monotonic()
+        try:
+            job[0](job[1], job[2], job[3])
+        except OSError:
+            refused = self._held.pop() if self._held and self._held[-1][1] is job[2] else None
+            try:
+                self._commit()
+            finally:
+                if refused is not None:
+                    self._held.append(refused)
+            raise
+        self.busy_since_s = 0.0
 
     def _create(self, chunk: OpenChunk, _fragment: None, _record: None) -> None:
         day = chunk.path.parent
@@ -245,7 +265,7 @@ class VolumeWriter:
         """Make everything written so far durable, then tell."""
         if not self._dirty:
             return
-        started_s = time.monotonic()
+        started_s = self.busy_since_s = time.monotonic()
         if SYNCFS_PROVES and len(self._dirty) > SYNC_EACH_MAX:
             syncfs(self._root_handle)
         else:
@@ -257,6 +277,7 @@ class VolumeWriter:
                     os.fsync(handle)
                 finally:
                     os.close(handle)
+        self.busy_since_s = 0.0
         self.last_sync_s = time.monotonic() - started_s
         self.syncs += 1
         self._after_sync()
@@ -281,20 +302,22 @@ class VolumeWriter:
             f"{self.volume.root}: {error.strerror or error}; replace or repair the disk, its streams go on elsewhere",
             reason=_REASONS.get(error.errno or 0, "eio"),
         )
-        failed = list(dict.fromkeys([*self._sealed, *self._open, *(chunk for chunk, _, _ in self._held)]))
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                break
-            if job is not None:
-                failed.append(job[1])
-                if job[2] is not None and job[3] is not None:
-                    self._held.append((job[1], job[2], job[3]))
-        failed = list(dict.fromkeys(failed))
+        held = (chunk for chunk, _, _ in self._held)
+        failed = list(dict.fromkeys([*self._sealed, *self._open, *held, *self._drain()]))
         for chunk in failed:
             chunk.failed = True
         self._on_failure(self.error, failed)
+
+    def _drain(self) -> list[OpenChunk]:
+        """Keep the fragments of jobs that will not be done; the chunks they were for."""
+        chunks = []
+        while not self._jobs.empty():
+            job = self._jobs.get_nowait()
+            if job is not None:
+                chunks.append(job[1])
+                if job[2] is not None and job[3] is not None:
+                    self._held.append((job[1], job[2], job[3]))
+        return chunks
 
 
 def _close(chunk: OpenChunk) -> None:

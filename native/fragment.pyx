@@ -13,15 +13,11 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
 from native.dts cimport clock_assign, clock_promise, clock_restart
-from native.moof cimport AudioSample, Extent, Fragment, VideoSample
-from native.nal cimport (
-    CODEC_H264, NAL_KEY, NAL_OTHER, NAL_VPS, nal_class
-)
+from native.moof cimport AudioSample, Fragment, VideoSample, extent_share
+from native.nal cimport CODEC_H264, NAL_KEY, NAL_OTHER, NAL_VPS, nal_class
 from native.sets cimport SET_BYTES_MAX, ParameterSets
 from native.sink cimport Sink, UNIT_COMPLETE, UNIT_LOSS_BEFORE
-from native.slab cimport (
-    SLAB_PAYLOAD, Chain, Slab, chain_append, chain_forget, chain_free, chain_put_u32, chain_read, chain_truncate
-)
+from native.slab cimport chain_append, chain_forget, chain_free, chain_put_u32, chain_read, chain_truncate
 
 import native.moof
 
@@ -80,25 +76,6 @@ cdef class AudioSink(Sink):
 
 
 globals()["Fragment"] = native.moof.Fragment  # what the callback gets, importable beside its maker
-
-
-cdef int hand_extent(Chain* chain, int64_t start, int64_t end, Extent* extent) except -1:
-    """Share [start, end) of a chain with a fragment."""
-    cdef Py_ssize_t first = (start - chain.base) // SLAB_PAYLOAD
-    cdef Py_ssize_t i
-    if end <= start:
-        return 0
-    extent.count = (end - 1 - chain.base) // SLAB_PAYLOAD - first + 1
-    extent.slabs = <Slab**>malloc(extent.count * sizeof(Slab*))
-    if extent.slabs == NULL:
-        extent.count = 0
-        raise MemoryError
-    extent.first = start - chain.base - <int64_t>first * SLAB_PAYLOAD
-    extent.size = end - start
-    for i in range(extent.count):
-        extent.slabs[i] = chain.slabs[first + i]
-        extent.slabs[i].refs += 1
-    return 0
 
 
 @cython.final
@@ -422,7 +399,7 @@ cdef class FragmentBuilder:
             delay_us = self.samples[i].arrival_us - self.samples[i].pts * 100 // 9
             if i == 0 or delay_us < fragment.min_delay_us:
                 fragment.min_delay_us = delay_us
-        hand_extent(&self.video_chain, self.fragment_start, self.sample_start, &fragment.video_extent)
+        extent_share(&self.video_chain, self.fragment_start, self.sample_start, &fragment.video_extent)
         self.count = 0
         self.fragment_start = self.sample_start
         chain_forget(&self.video_chain, self.fragment_start)
@@ -449,7 +426,7 @@ cdef class FragmentBuilder:
         fragment.audio_first_ts = fragment.audio[0].time
         fragment.audio_end_ts = fragment.audio[n - 1].time + fragment.audio[n - 1].duration
         fragment.audio_first_arrival_us = fragment.audio[0].arrival_us
-        hand_extent(&self.audio_chain, self.audio_start, end, &fragment.audio_extent)
+        extent_share(&self.audio_chain, self.audio_start, end, &fragment.audio_extent)
         self.frame_count -= n
         memmove(self.frames, self.frames + n, self.frame_count * sizeof(AudioSample))
         self.audio_start = end

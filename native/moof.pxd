@@ -1,7 +1,7 @@
 # One fragment on its way to disk: sample tables and slabs, both owned by it.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from native.slab cimport Slab
+from native.slab cimport Chain, Slab
 
 cdef extern from "sys/uio.h" nogil:
     struct iovec:
@@ -31,6 +31,8 @@ cdef struct Extent:
     Py_ssize_t count
     int64_t first
     int64_t size
+
+cdef int extent_share(Chain* chain, int64_t start, int64_t end, Extent* extent) except -1
 
 cdef struct SealFields:
     uint32_t stream_id

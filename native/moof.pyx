@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from native.crc cimport crc32c_update
-from native.slab cimport SLAB_PAYLOAD, slab_release
+from native.slab cimport SLAB_PAYLOAD, Chain, Slab, slab_release
 
 cdef extern from "sys/uio.h" nogil:
     Py_ssize_t pwritev(int fd, const iovec* parts, int count, int64_t offset)
@@ -60,6 +60,25 @@ cdef inline uint8_t* put_box(uint8_t* p, uint32_t size, const char* kind) noexce
 
 cdef inline uint32_t duration_at(VideoSample* samples, Py_ssize_t count, Py_ssize_t i, int64_t end) noexcept nogil:
     return <uint32_t>((samples[i + 1].dts if i + 1 < count else end) - samples[i].dts)
+
+
+cdef int extent_share(Chain* chain, int64_t start, int64_t end, Extent* extent) except -1:
+    """Share [start, end) of a chain with a fragment."""
+    cdef Py_ssize_t first = (start - chain.base) // SLAB_PAYLOAD
+    cdef Py_ssize_t i
+    if end <= start:
+        return 0
+    extent.count = (end - 1 - chain.base) // SLAB_PAYLOAD - first + 1
+    extent.slabs = <Slab**>malloc(extent.count * sizeof(Slab*))
+    if extent.slabs == NULL:
+        extent.count = 0
+        raise MemoryError
+    extent.first = start - chain.base - <int64_t>first * SLAB_PAYLOAD
+    extent.size = end - start
+    for i in range(extent.count):
+        extent.slabs[i] = chain.slabs[first + i]
+        extent.slabs[i].refs += 1
+    return 0
 
 
 cdef void extent_free(Extent* extent) noexcept:

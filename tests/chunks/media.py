@@ -97,6 +97,27 @@ def encode_audio(codec: str, rate_hz: int, seconds: int = 3) -> tuple[AudioConfi
     return AudioConfig(codec, rate_hz, 1, config), frames  # type: ignore[arg-type]
 
 
+def sets_of(codec: str, record: bytes) -> VideoConfig:
+    """The parameter sets of an avcC or hvcC."""
+    found: dict[int, list[bytes]] = {}
+    at = 6 if codec == "h264" else 23
+    groups = [(7, record[5] & 31), (8, -1)] if codec == "h264" else [(-1, -1)] * record[22]
+    for kind, count in groups:
+        if codec == "h265":
+            kind, count = record[at] & 63, int.from_bytes(record[at + 1 : at + 3], "big")
+            at += 3
+        elif count < 0:
+            count = record[at]
+            at += 1
+        for _ in range(count):
+            size = int.from_bytes(record[at : at + 2], "big")
+            found.setdefault(kind, []).append(record[at + 2 : at + 2 + size])
+            at += 2 + size
+    if codec == "h264":
+        return VideoConfig("h264", (), tuple(found[7]), tuple(found[8]))
+    return VideoConfig("h265", tuple(found[32]), tuple(found[33]), tuple(found[34]))
+
+
 def build(source: Media, *, fragment_90k: int = 90_000, first_time: int = 5_000_000) -> list[Fragment]:
     """Push everything through a builder, audio and video interleaved by time."""
     fragments: list[Fragment] = []

@@ -17,7 +17,7 @@ from chunks.bits import BitReader, unescape
 from chunks.boxes import init_segment
 from chunks.codecs import avcc, codec_string, dimensions, frame_rate, hvcc, sample_entry
 from chunks.parameters import h265_vps_rate, parse_h264_sps, parse_h265_sps
-from tests.chunks.media import Media, encode_audio, split_nals
+from tests.chunks.media import Media, encode_audio, sets_of, split_nals
 
 
 @pytest.mark.parametrize("codec", ["h264", "h265"])
@@ -100,26 +100,6 @@ def test_signed_footage_keeps_its_sets(corpus: Path) -> None:
         made = avcc(config) if codec == "h264" else hvcc(config)
         assert dimensions(config) == size
         assert all(nal in made for kind in (config.vps, config.sps, config.pps) for nal in kind)
-
-
-def sets_of(codec: str, record: bytes) -> VideoConfig:
-    found: dict[int, list[bytes]] = {}
-    at = 6 if codec == "h264" else 23
-    groups = [(7, record[5] & 31), (8, -1)] if codec == "h264" else [(-1, -1)] * record[22]
-    for kind, count in groups:
-        if codec == "h265":
-            kind, count = record[at] & 63, int.from_bytes(record[at + 1 : at + 3], "big")
-            at += 3
-        elif count < 0:
-            count = record[at]
-            at += 1
-        for _ in range(count):
-            size = int.from_bytes(record[at : at + 2], "big")
-            found.setdefault(kind, []).append(record[at + 2 : at + 2 + size])
-            at += 2 + size
-    if codec == "h264":
-        return VideoConfig("h264", (), tuple(found[7]), tuple(found[8]))
-    return VideoConfig("h265", tuple(found[32]), tuple(found[33]), tuple(found[34]))
 
 
 @given(st.binary(max_size=200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from base.errors import VolumeError
 from chunks import writer as writer_module
 from chunks.reader import ChunkFile
 from chunks.records import ChunkOpened, ChunkSealed, FragmentStored, Gap, GapCause, StoredRecord
+from chunks.recover import recover
 from chunks.volume import Volume
 from chunks.writer import OpenChunk, VolumeWriter
 from tests.chunks.media import START_US, Bench, Media, build
@@ -116,6 +118,30 @@ def test_a_failed_sync_is_final_and_keeps_what_was_not_synced(
     assert chunk.failed
     assert [fragment for _, fragment, _ in bench.writer.unsynced()] == fragments
     assert not bench.writer.append(chunk, fragments[0], start_us=1, end_us=2, video_base_90k=0, audio_base=0)
+
+
+def test_a_refused_write_loses_only_what_it_refused(bench: Bench, media: Callable[..., Media]) -> None:
+    """The process's own file size limit plays the full disk: a short write, then an error."""
+    source = media()
+    fragments = build(source)
+    chunk = bench.writer.open_chunk(bench.head(), source.config)
+    base = fragments[0].first_dts_90k
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = chunk.size
+    try:
+        for fragment in fragments:
+            bench.writer.append(chunk, fragment, start_us=1, end_us=2, video_base_90k=base, audio_base=0)
+            if chunk.fragments == 1:
+                before = chunk.size
+                resource.setrlimit(resource.RLIMIT_FSIZE, (before + 100, hard))
+        bench.writer.stop()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [type(record) for record in bench.records] == [ChunkOpened, FragmentStored]
+    assert len(bench.failures) == 1
+    assert [fragment for _, fragment, _ in bench.writer.unsynced()] == fragments[1:]
+    assert chunk.path.stat().st_size == before + 100
+    assert len(recover(chunk.path, before).records) == 3
 
 
 def test_what_was_not_synced_can_be_written_elsewhere(
