@@ -164,3 +164,31 @@ def test_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     with Index.open(tmp_path / "index", create=True):
         assert os.stat(tmp_path / "index").st_mode & 0o777 == 0o700
         assert os.stat(tmp_path / "index" / "data.mdb").st_mode & 0o777 == 0o600
+
+
+def test_a_disk_that_takes_no_more_is_the_volumes_error_and_can_be_mended(tmp_path: Path) -> None:
+    code = """
+import resource, signal, sys
+from base.errors import VolumeError
+from index import Index
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+index = Index.open(sys.argv[1], create=True)
+with index.write() as transaction:
+    transaction.ensure_stream("a.main")
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, hard))
+try:
+    with index.write() as transaction:
+        for i in range(100):
+            transaction.ensure_stream(f"b{i}.main")
+    sys.exit(1)
+except VolumeError as error:
+    assert error.reason == "eio", error.reason
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+with index.read() as snapshot:
+    assert len(snapshot.streams()) == 1
+with index.write() as transaction:
+    assert transaction.ensure_stream("b.main").id == 2
+"""
+    done = run_in_other_process(code, str(tmp_path / "index"))
+    assert done.returncode == 0, done.stderr
