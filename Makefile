@@ -28,7 +28,7 @@ $(VENV)/.built: $(BIN)/python pyproject.toml setup.py $(COMPILED)
 
 # Product and the tools of `make test` and `make bench`.
 $(VENV)/.tested: $(VENV)/.built
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --group test
 	@touch $@
 
 build: $(VENV)/.built
