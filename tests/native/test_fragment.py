@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import struct
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 
 from native.crc import crc32c
 from native.fragment import Fragment, FragmentBuilder
+from native.rtp import Receiver
+from native.sink import CollectSink
 from native.slab import configure, pool
 
 SPS, PPS = b"\x67\x42\x00\x1e\xab\x40\x50\x1e\xd0\x80", b"\x68\xce\x38\x80"
@@ -425,3 +428,58 @@ def test_no_order_of_calls_harms(calls: list[tuple[int, bytes]]) -> None:
         length = prepare(fragment)
         assert len(fragment.to_bytes()) == length
         assert fragment.video_samples > 0
+
+
+def packets_of(units: list[list[bytes]], part: int) -> list[bytes]:
+    """RTP packets of H.264 units, FU-A above `part` bytes (RFC 6184)."""
+    packets: list[bytes] = []
+    for i, nals in enumerate(units):
+        payloads: list[bytes] = []
+        for nal in nals:
+            if len(nal) <= part:
+                payloads.append(nal)
+                continue
+            pieces = [nal[at : at + part] for at in range(1, len(nal), part)]
+            for k, piece in enumerate(pieces):
+                edge = (0x80 if k == 0 else 0) | (0x40 if k == len(pieces) - 1 else 0)
+                payloads.append(bytes([nal[0] & 0xE0 | 28, edge | nal[0] & 31]) + piece)
+        for k, payload in enumerate(payloads):
+            last = 0x80 if k == len(payloads) - 1 else 0
+            packets.append(struct.pack(">BBHII", 0x80, 96 | last, len(packets) & 0xFFFF, i * FRAME, 9) + payload)
+    return packets
+
+
+@given(st.integers(0, 2**32), st.integers(20, 400), st.sampled_from([0.0, 0.02, 0.3]))
+def test_what_the_network_leaves_is_stored_as_it_came(seed: int, part: int, loss: float) -> None:
+    """The same packets into the builder and into a sink that keeps everything."""
+    chance = random.Random(seed)
+    units = []
+    for i in range(40):
+        front = [SPS, PPS] if i % 10 == 0 else [b"\x06" + bytes([i]) * chance.randrange(1, 60)][: chance.randrange(2)]
+        kind = 0x65 if i % 10 == 0 else 0x41
+        slices = [
+            bytes([kind, 0x80 if k == 0 else 0x40]) + chance.randbytes(chance.randrange(1, 900)) for k in range(2)
+        ]
+        units.append(front + slices)
+    kept = CollectSink()
+    feed = Feed(fragment_90k=7 * FRAME)
+    receivers = [Receiver("h264", kept), Receiver("h264", feed.builder.video)]
+    for i, packet in enumerate(packets_of(units, part)):
+        if i == 0 or chance.random() >= loss:
+            for receiver in receivers:
+                receiver.push(packet, i * 1000)
+    for receiver in receivers:
+        receiver.finish()
+    fragments = feed.finish()
+    pictures = sum(f.video_samples for f in fragments)
+    stored = b"".join(media_of(f) for f in fragments)
+    came = b"".join(data for _, _, data, _, _ in kept.units)
+    assert came.startswith(stored)
+    assert sum(f.incomplete_units for f in fragments) <= sum(not flags & 1 for *_, flags, _ in kept.units)
+    assert all(not f.key or f.video_table()[0][3] for f in fragments)
+    if loss == 0:
+        assert stored == came == b"".join(sample(*nals) for nals in units)
+        assert pictures == len(units)
+        assert all(f.loss is None for f in fragments)
+    elif any(not flags & 1 for *_, flags, _ in kept.units):
+        assert any(f.loss is not None for f in fragments)
