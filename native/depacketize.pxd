@@ -2,6 +2,9 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from native.sink cimport Sink
 
+cdef inline uint32_t be16(const uint8_t* data) noexcept nogil:
+    return (<uint32_t>data[0] << 8) | data[1]
+
 cdef class Depacketizer:
     cdef Sink _sink
     cdef readonly uint64_t malformed
@@ -11,7 +14,3 @@ cdef class Depacketizer:
     ) except -1
     cdef int flush(self) except -1    # finish a unit that is known to be over
     cdef int restart(self) except -1  # the source changed: what is open ends here
-
-cdef Depacketizer depacketizer(
-    str codec, Sink sink, Py_ssize_t unit_bytes_max, bint donl, tuple aac_lengths, int aac_frame_ticks
-)

@@ -1,6 +1,9 @@
-# RTP packets as they arrive → payloads in order, with time; and their framing in an RTSP connection.
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+# RTP packets as they arrive → payloads in order, with time.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from native.depacketize cimport Depacketizer
+
+cdef enum:
+    RTP_HEAD_BYTES = 12
 
 cdef struct Slot:
     int64_t sequence      # extended; -1 = empty
@@ -13,7 +16,7 @@ cdef struct Slot:
 
 cdef class Receiver:
     cdef Depacketizer _units
-    cdef int _payload_type
+    cdef int _payload_type      # -1 = any
     cdef readonly int clock_hz
     cdef readonly uint64_t packets
     cdef readonly uint64_t bytes

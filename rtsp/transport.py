@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from base.errors import CameraError
-from native.rtp import FramingError, Interleaved, Receiver
+from native.framing import FramingError, Interleaved
+from native.rtp import Receiver
 from native.udp import UdpReader
 from rtsp.message import Message, MessageParser
 
@@ -83,6 +84,8 @@ class Connection(asyncio.BufferedProtocol):
         """From now on frames may come; their tracks are assigned to what this returns."""
         if self._framing is None:
             self._framing = Interleaved(self._on_text, self._on_rtcp)
+            import os
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, int(os.environ.get("LOWAT", "1")))
         return self._framing
 
     def _on_text(self, data: bytes) -> int:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from native.rtp import FramingError, Interleaved, Receiver
+from native.framing import FramingError, Interleaved
+from native.rtp import Receiver
 from native.sink import CollectSink, Sink
 
 COMPLETE, LOSS_BEFORE = 1, 2
@@ -217,7 +218,7 @@ def test_udp_packets_out_of_order_and_double_are_put_right(codec: Codec, seed: i
 
 @dataclass
 class Twin:
-    """The rules of native.depacketize for video, written for reading."""
+    """The rules of native.pictures, written for reading."""
 
     codec: Codec
     units: list[Unit] = field(default_factory=list)
