@@ -27,7 +27,7 @@ from chunks.format import (
 )
 from chunks.frametable import FrameTable
 from chunks.records import ChunkHead
-from chunks.walk import names, walk_fragments
+from chunks.walk import names, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
@@ -135,20 +135,9 @@ class ChunkFile:
         start = self._known.end or self.header_bytes
         limit = size if upto is None else min(size, upto)
         trusted = 0 if upto is None else limit
-        steps = walk_fragments(self._handle, self.head, start, limit, trusted)
-        if records := self._sound([step.record for step in steps]):
-            later = FrameTable.from_records(records)
+        if steps := sound_steps(list(walk_fragments(self._handle, self.head, start, limit, trusted))):
+            later = FrameTable.from_records(b"".join(step.record for step in steps))
             self._known = self._known.joined(later) if len(self._known) else later
-
-    @staticmethod
-    def _sound(records: list[bytes]) -> bytes:
-        """The records joined, without those whose boxes contradict their seal."""
-        joined = b"".join(records)
-        try:
-            FrameTable.from_records(joined)
-        except DamageError:
-            return b"".join(record for record in records if _is_sound(record))
-        return joined
 
     def read_fragment(self, i: int, table: FrameTable) -> bytes:
         """The i-th fragment of a table of this file, from prft to seal; DamageError when it is not what was written."""
@@ -163,11 +152,3 @@ class ChunkFile:
         ):
             raise DamageError(f"{self.path}: the fragment at {offset} is not what was written; the range is a gap")
         return data
-
-
-def _is_sound(record: bytes) -> bool:
-    try:
-        FrameTable.from_records(record)
-    except DamageError:
-        return False
-    return True

@@ -18,7 +18,7 @@ from chunks.frametable import FrameTable
 from chunks.reader import read_footer, read_header
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, StoredRecord
 from chunks.volume import sync_directory
-from chunks.walk import Step, walk_fragments
+from chunks.walk import Step, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
@@ -53,8 +53,17 @@ def scan(path: Path) -> list[StoredRecord]:
         os.close(handle)
 
 
+def mend(path: Path, from_offset: int) -> Recovered:
+    """Only cut the torn tail, reading nothing below from_offset; records from there on. `recover` can seal later."""
+    return _mend(path, from_offset, seal=False)
+
+
 def recover(path: Path, from_offset: int = 0) -> Recovered:
-    """Seal what an earlier process left open; records of the whole chunk."""
+    """Cut the torn tail and seal what an earlier process left open; records of the whole chunk."""
+    return _mend(path, from_offset, seal=True)
+
+
+def _mend(path: Path, from_offset: int, *, seal: bool) -> Recovered:
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         header = read_header(handle, path)
@@ -66,12 +75,15 @@ def recover(path: Path, from_offset: int = 0) -> Recovered:
             table = None
         if table is not None:
             return Recovered(_sealed_records(opened, table, size))
-        steps = list(_sound_steps(handle, header.head, header.size, size, from_offset))
-        end = steps[-1].seal.offset + steps[-1].seal.length if steps else header.size
-        end = max(end, min(from_offset, size))
+        start = header.size if seal else max(header.size, min(from_offset, size))
+        steps = _sound_steps(handle, header.head, start, size, from_offset)
+        end = max(steps[-1].seal.offset + steps[-1].seal.length if steps else start, min(from_offset, size))
         side_path = _keep_tail(handle, path, end, size)
-        records = _seal(handle, opened, steps, end)
-        return Recovered(records, size - end, side_path)
+        if seal:
+            return Recovered(_seal(handle, opened, steps, end), size - end, side_path)
+        os.ftruncate(handle, end)
+        os.fsync(handle)
+        return Recovered([opened, *(stored_record(step.seal) for step in steps)], size - end, side_path)
     finally:
         os.close(handle)
 
@@ -90,26 +102,17 @@ def _sealed_records(opened: ChunkOpened, table: Table, size: int) -> list[Stored
 
 
 def _sound_steps(handle: int, head: ChunkHead, start: int, size: int, trusted: int) -> list[Step]:
-    """Fragments the file holds; those the index does not know have their CRC checked."""
-    seed, steps = seed_of(head), []
+    """Fragments the file holds; those the index does not know have their CRC checked, the first bad one ends them."""
+    seed = seed_of(head)
+    steps: list[Step] = []
     for step in walk_fragments(handle, head, start, size, trusted):
         seal = step.seal
-        sound = _decodes(step.record)
         if seal.offset >= trusted:
             data = os.pread(handle, seal.length, seal.offset)
-            if not sound or len(data) != seal.length or crc32c(memoryview(data)[:-4], seed) != seal.crc:
+            if len(data) != seal.length or crc32c(memoryview(data)[:-4], seed) != seal.crc:
                 break
-        if sound:
-            steps.append(step)
-    return steps
-
-
-def _decodes(record: bytes) -> bool:
-    try:
-        FrameTable.from_records(record)
-    except DamageError:
-        return False
-    return True
+        steps.append(step)
+    return sound_steps(steps)
 
 
 def _keep_tail(handle: int, path: Path, end: int, size: int) -> Path | None:

@@ -15,6 +15,7 @@ from typing import Final
 from chunks.format import UUID_BOX, Seal, unpack_seal
 from chunks.records import ChunkHead
 from native.moof import SEAL_SIZE, SEAL_UUID
+from native.table import decode
 
 _FIRST_READ: Final = 2048  # covers the boxes of a second at 25 pictures with audio
 _MOOF_BYTES_MAX: Final = 1 << 20
@@ -70,6 +71,21 @@ def walk_fragments(handle: int, head: ChunkHead, start: int, limit: int, trusted
         yield step
         offset += step.seal.length
         number = step.seal.number
+
+
+def sound_steps(steps: list[Step]) -> list[Step]:
+    """Those whose boxes agree with their seal; all of them, unless the disk spoilt some."""
+    if _decodes(b"".join(step.record for step in steps)):
+        return steps
+    return [step for step in steps if _decodes(step.record)]
+
+
+def _decodes(records: bytes) -> bool:
+    try:
+        decode(records)
+    except ValueError:
+        return False
+    return True
 
 
 def _after_next_seal(handle: int, head: ChunkHead, offset: int, trusted: int) -> int:

@@ -12,7 +12,7 @@ import pytest
 from base.errors import DamageError
 from chunks.reader import ChunkFile
 from chunks.records import ChunkOpened, ChunkSealed, FragmentStored, StoredRecord
-from chunks.recover import recover, scan
+from chunks.recover import mend, recover, scan
 from tests.chunks.media import Bench, Media, build
 
 
@@ -72,6 +72,24 @@ def test_recovery_seals_as_the_writer_does(sealed: tuple[Path, list[StoredRecord
     torn.write_bytes(data[:end])
     recover(torn)
     assert torn.read_bytes() == data
+
+
+def test_mending_cuts_and_reads_only_the_tail(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, records = sealed
+    whole, data = ChunkFile(path).table(), path.read_bytes()
+    known = int(whole.offset[4])
+    spoilt = bytearray(data[: whole.end] + b"torn")
+    spoilt[int(whole.offset[1]) + 36] ^= 0xFF
+    path.write_bytes(spoilt)
+    found = mend(path, known)
+    assert found.records == [records[0], *records[5:-1]]
+    assert found.cut_bytes == 4
+    assert path.read_bytes() == bytes(spoilt[: whole.end])
+    path.write_bytes(data[: whole.end] + b"torn")
+    assert mend(path, whole.end).records == records[:1]
+    assert recover(path, whole.end).records == records
+    assert path.read_bytes() == data
+    assert mend(path, whole.end).records == records
 
 
 def test_the_first_bad_fragment_ends_what_is_not_known_durable(sealed: tuple[Path, list[StoredRecord]]) -> None:
