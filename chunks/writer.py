@@ -1,13 +1,15 @@
 """The write side of a volume: one thread that is the only code writing media.
 
 Kept true: records are handed on in order, and only after their bytes, their file's size and its name are on stable
-storage; the bytes queued or not yet synced never pass `queue_bytes_max`; the first error of a write or a sync is
+storage; files are made beneath the directory that was opened at the start, so never on the disk under a mount that
+left; the bytes queued or not yet synced never pass `queue_bytes_max`; the first error of a write or a sync is
 final for the volume, nothing is tried again, and what was not synced stays in memory (`unsynced`) to be written
 elsewhere. Calls come from one thread (the event loop); none of them waits for a disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -174,11 +176,14 @@ class VolumeWriter:
     def _run(self) -> None:
         try:
             self._root_handle = os.open(self.volume.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            Volume.open(self.volume.root, self.volume.id)
             self._work()
-        except OSError as error:
+        except VolumeError as error:
             self._fail(error)
+        except OSError as error:
+            self._fail(self._failure(error))
         except Exception as error:  # a fault of ours must not end recording in silence
-            self._fail(OSError(0, f"writer stopped: {error!r}"))
+            self._fail(VolumeError(f"{self.volume.root}: its writer stopped by a fault of its own: {error!r}"))
         finally:
             for chunk in [*self._open, *self._sealed]:
                 _close(chunk)
@@ -221,14 +226,15 @@ class VolumeWriter:
         self.busy_since_s = 0.0
 
     def _create(self, chunk: OpenChunk, _fragment: None, _record: None) -> None:
-        day = chunk.path.parent
-        for parent in (day.parent, day):
-            if not parent.exists():
-                parent.mkdir()
+        path = chunk.path.relative_to(self.volume.root)
+        for parent in (path.parent.parent, path.parent):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parent, 0o750, dir_fd=self._root_handle)
                 self._directories[parent.parent] = None
-        chunk._handle = os.open(chunk.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        chunk._handle = os.open(path, flags, 0o640, dir_fd=self._root_handle)
         self._open.add(chunk)
-        self._directories[day] = None
+        self._directories[path.parent] = None
         self._put(chunk, chunk._header, 0)
         self._records.append(ChunkOpened(chunk.head, chunk.config, len(chunk._header)))
         chunk._header = b""
@@ -272,7 +278,8 @@ class VolumeWriter:
             for chunk in self._dirty:
                 os.fdatasync(chunk._handle)
             for directory in self._directories:
-                handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                handle = os.open(directory, flags, dir_fd=self._root_handle)
                 try:
                     os.fsync(handle)
                 finally:
@@ -296,17 +303,18 @@ class VolumeWriter:
         self._held_bytes = 0
         self._on_commit(records)
 
-    def _fail(self, error: OSError) -> None:
+    def _failure(self, error: OSError) -> VolumeError:
+        text = f"{self.volume.root}: {error.strerror or error}; replace or repair the disk, its streams go on elsewhere"
+        return VolumeError(text, reason=_REASONS.get(error.errno or 0, "eio"))
+
+    def _fail(self, error: VolumeError) -> None:
         """The volume is done; say so once, with every chunk that has no end on stable storage."""
-        self.error = VolumeError(
-            f"{self.volume.root}: {error.strerror or error}; replace or repair the disk, its streams go on elsewhere",
-            reason=_REASONS.get(error.errno or 0, "eio"),
-        )
+        self.error = error
         held = (chunk for chunk, _, _ in self._held)
         failed = list(dict.fromkeys([*self._sealed, *self._open, *held, *self._drain()]))
         for chunk in failed:
             chunk.failed = True
-        self._on_failure(self.error, failed)
+        self._on_failure(error, failed)
 
     def _drain(self) -> list[OpenChunk]:
         """Keep the fragments of jobs that will not be done; the chunks they were for."""
