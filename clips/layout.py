@@ -175,7 +175,8 @@ def _audio_track(plan: ClipPlan, sound: _Sound, regions: Regions) -> Track:
     spread, holes, counts = sound.spread, sound.holes, sound.counts
     size, dts = _with_silence(sound)
     part_start = regions.start[:-1].reshape(-1, 3)
-    starts = np.union1d(spread.low[spread.high > spread.low], holes)
+    starts = np.sort(np.concatenate((spread.low[spread.high > spread.low], holes)))
+    starts = starts[np.diff(starts, prepend=-1) > 0]
     home = np.searchsorted(spread.high, starts, "right")
     heard = spread.before
     offset = part_start[home, 2] + heard[starts] - heard[spread.low[home]]

@@ -137,6 +137,8 @@ def picture_walls(chunk: OpenChunk, first: int, last: int) -> tuple[Int64s, Int6
 def _cut(chunk: OpenChunk, config: StreamConfig, first: int, last: int, start_us: int, end_us: int) -> Piece | None:
     """The part of fragments [first, last) that [start_us, end_us) shows; None if it shows none of their pictures."""
     table = chunk.table
+    if start_us <= int(table.wall_us[first]) and int(table.end_us[last - 1]) <= end_us:
+        return _uncut(chunk, config, first, last)
     pts, walls = picture_walls(chunk, first, last)
     shown = np.flatnonzero((walls >= start_us) & (walls < end_us) & (pts >= pts[0]))
     if not len(shown):
@@ -167,6 +169,20 @@ def _cut(chunk: OpenChunk, config: StreamConfig, first: int, last: int, start_us
         int(walls[opening]),
         max(stop_us, int(walls[latest]) + 1),
     )
+
+
+def _uncut(chunk: OpenChunk, config: StreamConfig, first: int, last: int) -> Piece:
+    """Fragments [first, last) whole."""
+    table = chunk.table
+    video = int(table.video_first[first]), int(table.video_first[last - 1] + table.video_count[last - 1])
+    audio = int(table.audio_first[first]), int(table.audio_first[last - 1] + table.audio_count[last - 1])
+    start_us, end_us = int(table.wall_us[first]), int(table.end_us[last - 1])
+    shown_90k = int(table.video_dts[video[0]] + table.video_cts[video[0]])
+    tail_pts, tail_walls = picture_walls(chunk, last - 1, last)
+    latest = int(np.argmax(tail_pts))
+    end_90k = int(tail_pts[latest]) + max(1, us_to_90k(end_us - int(tail_walls[latest])))
+    heard = audio if config.audio else (0, 0)
+    return Piece(chunk, config, first, last, video, heard, shown_90k, end_90k, start_us, end_us)
 
 
 def _fragments_of(firsts: Int64s, samples: tuple[int, int]) -> tuple[int, int] | None:

@@ -8,7 +8,6 @@ that failed their check are remembered here and left out of every later plan.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 from base.errors import DamageError, VolumeError
 from chunks.path import chunk_path
 from chunks.reader import ChunkFile, FrameTable
+from clips.lru import Lru
 from index import ChunkRow
 
 Key = tuple[int, int]  # stream id, chunk sequence
@@ -44,26 +44,21 @@ class ChunkStore:
         self, volumes: Mapping[bytes, Path], *, bytes_max: int = 256 << 20, files_max: int = FILES_MAX
     ) -> None:
         self._volumes = volumes
-        self._bytes_max = bytes_max
-        self._files_max = files_max
-        self._open: OrderedDict[Key, OpenChunk] = OrderedDict()
-        self._held_bytes = 0
+        self._open: Lru[Key, OpenChunk] = Lru(bytes_max, files_max)
         self._damaged: set[tuple[int, int, int]] = set()
         self._lock = threading.Lock()
 
     def open(self, stream_name: str, row: ChunkRow) -> OpenChunk:
         """The chunk of `row`, from memory or from its volume."""
         key = (row.stream_id, row.sequence)
-        with self._lock:
-            found = self._open.get(key)
-            if found is not None and (found.row.size, found.row.sealed) == (row.size, row.sealed):
-                self._open.move_to_end(key)
-                return found
+        found = self._open.get(key)
+        if found is not None and (found.row.size, found.row.sealed) == (row.size, row.sealed):
+            return found
         if found is not None and not row.sealed:  # the same growing file, read further
             fresh = OpenChunk(row, found.file, found.file.table(upto=row.size))
         else:
             fresh = self._load(stream_name, row)
-        self._keep(key, fresh)
+        self._open.put(key, fresh, fresh.table.nbytes)
         return fresh
 
     def path(self, stream_name: str, row: ChunkRow) -> Path:
@@ -83,24 +78,24 @@ class ChunkStore:
             if len(self._damaged) < DAMAGED_MAX:
                 self._damaged.add((row.stream_id, row.sequence, i))
 
+    @property
+    def damage_count(self) -> int:
+        """Fragments found damaged so far; a plan made before the last one may be out of date."""
+        return len(self._damaged)
+
     def damaged(self, row: ChunkRow) -> list[int]:
         """Fragments of a chunk known to be damaged, ascending."""
-        if not self._damaged:
-            return []
-        key = (row.stream_id, row.sequence)
         with self._lock:
-            return sorted(i for *chunk, i in self._damaged if (chunk[0], chunk[1]) == key)
+            return sorted(i for stream, chunk, i in self._damaged if (stream, chunk) == (row.stream_id, row.sequence))
 
     def close(self) -> None:
         """Forget all; files close when their last reader lets go."""
-        with self._lock:
-            self._open.clear()
-            self._held_bytes = 0
+        self._open.clear()
 
     @property
     def held_bytes(self) -> int:
         """Bytes of frame tables kept."""
-        return self._held_bytes
+        return self._open.held_bytes
 
     def _load(self, stream_name: str, row: ChunkRow) -> OpenChunk:
         path = self.path(stream_name, row)
@@ -114,12 +109,3 @@ class ChunkStore:
         if (head.stream_id, head.sequence, head.volume) != (row.stream_id, row.sequence, row.volume):
             raise DamageError(f"{path} holds another chunk than the index says; run `keyreel check`")
         return OpenChunk(row, file, file.table() if row.sealed else file.table(upto=row.size))
-
-    def _keep(self, key: Key, chunk: OpenChunk) -> None:
-        with self._lock:
-            old = self._open.pop(key, None)
-            self._held_bytes += chunk.table.nbytes - (old.table.nbytes if old else 0)
-            self._open[key] = chunk
-            while len(self._open) > 1 and (self._held_bytes > self._bytes_max or len(self._open) > self._files_max):
-                _, evicted = self._open.popitem(last=False)
-                self._held_bytes -= evicted.table.nbytes

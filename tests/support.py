@@ -8,8 +8,10 @@ Every picture carries its number in ten black and white bars, so a test can tell
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -271,16 +273,14 @@ class _Session:
             self._open(fragment, first_us)
         assert self.chunk is not None
         rate = self.config.audio.rate_hz if self.config.audio else 0
-        accepted = writer.append(
-            self.chunk,
-            fragment,
-            start_us=self._wall(fragment.first_dts_90k),
-            end_us=self._wall(fragment.end_dts_90k),
-            video_base_90k=self.base_90k,
-            audio_base=min(fragment.audio_first_ts, self.base_90k * rate // 90_000) if rate else 0,
-        )
-        assert accepted
-        recording.end_us = self._wall(fragment.end_dts_90k)
+        start_us, end_us = self._wall(fragment.first_dts_90k), self._wall(fragment.end_dts_90k)
+        base = min(fragment.audio_first_ts, self.base_90k * rate // 90_000) if rate else 0
+        while not writer.append(
+            self.chunk, fragment, start_us=start_us, end_us=end_us, video_base_90k=self.base_90k, audio_base=base
+        ):
+            assert writer.error is None, writer.error
+            time.sleep(0.01)  # the queue is full; the writer empties it
+        recording.end_us = end_us
 
     def _wall(self, dts_90k: int) -> int:
         return self.start_us + (dts_90k + self.lead_90k) * 100 // 9
@@ -322,3 +322,25 @@ def recordings(root: Path) -> Iterator[Recording]:
     made = Recording(root)
     yield made
     made.close()
+
+
+def shown(data: bytes, options: dict[str, str] | None = None) -> list[tuple[float, int]]:
+    """(time in s, number) of every picture that a player shows of an MP4, by an independent decoder."""
+    import av
+
+    with av.open(io.BytesIO(data), options=options or {}) as container:
+        return [
+            (round(float(frame.pts * frame.time_base), 4), number_of(frame.to_ndarray(format="gray")))
+            for frame in container.decode(video=0)
+        ]
+
+
+def sound(data: bytes) -> tuple[np.ndarray, int]:
+    """(samples as a player plays them, one after another; rate in Hz)."""
+    import av
+
+    with av.open(io.BytesIO(data)) as container:
+        frames = [frame.to_ndarray()[0].astype(np.float64) for frame in container.decode(audio=0)]
+        rate = container.streams.audio[0].rate
+    wave = np.concatenate(frames)
+    return (wave / 32768 if abs(wave).max() > 2 else wave), rate
