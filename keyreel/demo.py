@@ -46,13 +46,16 @@ def demo(data: Path, listen: str | None) -> int:
             await asyncio.gather(*(asyncio.to_thread(make_loop, loop) for loop in CAMERAS.values()))
             port = _free_port()
             _register(node, port)
-            children = [program("simcam", HOST, str(port)), *programs(data, None, listen, lock)]
-            supervisor = Supervisor(children)
+            cameras = asyncio.create_task(Supervisor([program("simcam", HOST, str(port))]).run())
+            await _answering(port, cameras)
+            children = programs(data, None, listen, lock)
             teller = asyncio.create_task(_tell(node, children[-1]))
             try:
-                await supervisor.run()
+                await Supervisor(children).run()
             finally:
                 teller.cancel()
+                stop_event().set()
+                await cameras
             print("stopped in order; start it again and it goes on", flush=True)
 
     return run_service(run)
@@ -76,6 +79,18 @@ def _free_port() -> int:
                 continue
             return int(probe.getsockname()[1])
     return RTSP_PORT
+
+
+async def _answering(port: int, cameras: asyncio.Task[None]) -> None:
+    """Until the cameras can be called, so that the recorder's first attempt meets them."""
+    while not cameras.done():
+        try:
+            _, writer = await asyncio.open_connection(HOST, port)
+        except OSError:
+            await asyncio.sleep(0.02)
+        else:
+            writer.close()
+            return
 
 
 def _register(node: Node, port: int) -> None:
