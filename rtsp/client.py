@@ -16,6 +16,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Mapping
+from functools import cache
 from typing import Final, Literal
 
 from base.errors import CameraError
@@ -36,6 +37,15 @@ _KEEP_ALIVE_S_MAX: Final = 30
 _TEARDOWN_S: Final = 1.0
 _TRIES_MAX: Final = 3
 _REASONS: Final = {401: "unauthorized", 403: "forbidden", 404: "not-found", 410: "not-found"}
+
+
+@cache
+def _tls_context(verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 class RtspClient:
@@ -78,6 +88,7 @@ class RtspClient:
         self._reported_us = 0
         self._kept_alive_us = 0
         self._keep_alive_tries = 0
+        self._keep_alive_sequence = 0
         self._closed = False
 
     # -- what the recorder asks -----------------------------------------------------------------------------------
@@ -163,10 +174,11 @@ class RtspClient:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         url, where = self._url, f"{self._url.host} port {self._url.port}"
+        tls = _tls_context(self._tls_verify) if url.tls else None
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await loop.create_connection(
-                    lambda: self._connection, url.host, url.port, ssl=self._tls_context(),
+                    lambda: self._connection, url.host, url.port, ssl=tls,
                     server_hostname=url.host if url.tls else None,
                 )  # fmt: skip
         except TimeoutError:
@@ -180,15 +192,6 @@ class RtspClient:
             raise CameraError(f"host {url.host} is not known: {error.strerror}", reason="unreachable") from None
         except (OSError, UnicodeError) as error:
             raise CameraError(f"no connection to {where}: {error}", reason="unreachable") from None
-
-    def _tls_context(self) -> ssl.SSLContext | None:
-        if not self._url.tls:
-            return None
-        context = ssl.create_default_context()
-        if not self._tls_verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
 
     def _send(self, method: str, url: str, headers: list[tuple[str, str]]) -> int:
         self._sequence += 1
@@ -304,7 +307,11 @@ class RtspClient:
         if self._answer is not None and number == str(self._answer_sequence):
             if not self._answer.done():
                 self._answer.set_result(message)
-        elif message.status == 454:
+        elif number == str(self._keep_alive_sequence):
+            self._on_keep_alive(message)
+
+    def _on_keep_alive(self, message: Response) -> None:
+        if message.status == 454:
             self._end(CameraError(f"{self._url} does not know our session any more", reason="ended"))
         elif message.status == 401 and self._keep_alive_tries < _TRIES_MAX:
             self._accept_challenge(message)
@@ -386,4 +393,4 @@ class RtspClient:
         self._keep_alive_tries += 1
         method = "GET_PARAMETER" if "GET_PARAMETER" in self._methods else "OPTIONS"
         assert self._presentation is not None
-        self._send(method, self._presentation.control_url, [])
+        self._keep_alive_sequence = self._send(method, self._presentation.control_url, [])

@@ -47,22 +47,15 @@ class Track:
     def recordable(self) -> bool:
         return self.video is not None or self.audio is not None
 
-    def number(self, name: str, default: int) -> int:
-        """A numeric format parameter, `default` when absent or odd."""
-        text = self.fmtp.get(name, "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default
-
     @property
     def donl(self) -> bool:
         """H.265 packets carry decoding order numbers (RFC 7798 §7.1)."""
-        return self.number("sprop-max-don-diff", 0) > 0
+        return _number(self.fmtp, "sprop-max-don-diff") > 0
 
     @property
     def aac_lengths(self) -> tuple[int, int, int]:
-        """Bits of AU-size, AU-index and AU-index-delta; AAC-hbr's when the camera does not say (RFC 3640 §3.3.6)."""
-        if "sizelength" not in self.fmtp:
-            return 13, 3, 3
-        return self.number("sizelength", 13), self.number("indexlength", 0), self.number("indexdeltalength", 0)
+        """Bits of AU-size, AU-index and AU-index-delta."""
+        return _aac_lengths(self.fmtp)
 
     @property
     def aac_frame_ticks(self) -> int:
@@ -213,10 +206,23 @@ def _audio(codec: str, clock_hz: int, channels: int, fmtp: dict[str, str]) -> Au
                 config = bytes.fromhex(fmtp.get("config", ""))[:256]
             except ValueError:
                 return None
-            if len(config) < 2:
+            if len(config) < 2 or max(_aac_lengths(fmtp)) > 32:
                 return None
             return AudioConfig("aac", clock_hz, _aac_channels(config) or channels, config)
     return None
+
+
+def _number(fmtp: dict[str, str], name: str) -> int:
+    """A numeric format parameter; 0 when absent or odd."""
+    text = fmtp.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+def _aac_lengths(fmtp: dict[str, str]) -> tuple[int, int, int]:
+    """Those of AAC-hbr when the camera does not say (RFC 3640 §3.3.6)."""
+    if "sizelength" not in fmtp:
+        return 13, 3, 3
+    return _number(fmtp, "sizelength"), _number(fmtp, "indexlength"), _number(fmtp, "indexdeltalength")
 
 
 class _Bits:

@@ -7,15 +7,15 @@ report alone, unwrapped when it came.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from base.errors import CameraError
 from native.rtp import Receiver
 from native.sink import Sink
 from rtsp.rtcp import ReportBlock, SenderReport
 from rtsp.sdp import Track
 from rtsp.transport import UdpPair
 
-REORDER_PACKETS = 128
+REORDER_PACKETS: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,12 @@ class PlayingTrack:
 
     def __init__(self, track: Track, sink: Sink, *, udp: bool) -> None:
         codec = track.codec if track.recordable else "metadata"  # counted and nothing more
-        try:
-            self.receiver = Receiver(
-                codec, sink,
-                payload_type=track.payload_type, clock_hz=track.clock_hz, donl=track.donl,
-                aac_lengths=track.aac_lengths, aac_frame_ticks=track.aac_frame_ticks,
-                reorder_packets=REORDER_PACKETS if udp else 0,
-            )  # fmt: skip
-        except ValueError as error:
-            raise CameraError(f"track {track.index} ({track.codec}) makes no sense: {error}", reason="codec") from None
+        self.receiver = Receiver(
+            codec, sink,
+            payload_type=track.payload_type, clock_hz=track.clock_hz, donl=track.donl,
+            aac_lengths=track.aac_lengths, aac_frame_ticks=track.aac_frame_ticks,
+            reorder_packets=REORDER_PACKETS if udp else 0,
+        )  # fmt: skip
         self.track = track
         self.udp: UdpPair | None = None
         self.rtcp_channel = 0
@@ -57,6 +54,7 @@ class PlayingTrack:
         self._past_received = 0
 
     def stats(self) -> TrackStats:
+        """The counters as they stand."""
         receiver = self.receiver
         return TrackStats(
             packets=receiver.packets,

@@ -20,6 +20,7 @@ from native.udp import UdpReader
 from rtsp.message import Message, MessageParser
 
 READ_BYTES_MAX: Final = 256 << 10
+_UNSENT_BYTES_MAX: Final = 64 << 10
 _UDP_BUFFER_BYTES: Final = 2 << 20
 _UDP_PORT_TRIES: Final = 32
 _RTCP_DATAGRAMS_MAX: Final = 16
@@ -84,8 +85,6 @@ class Connection(asyncio.BufferedProtocol):
         """From now on frames may come; their tracks are assigned to what this returns."""
         if self._framing is None:
             self._framing = Interleaved(self._on_text, self._on_rtcp)
-            import os
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, int(os.environ.get("LOWAT", "1")))
         return self._framing
 
     def _on_text(self, data: bytes) -> int:
@@ -96,7 +95,12 @@ class Connection(asyncio.BufferedProtocol):
         return taken
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None and not self.lost:
+        """Send; a camera that does not read what we send is cut."""
+        if self._transport is None or self.lost:
+            return
+        if self._transport.get_write_buffer_size() > _UNSENT_BYTES_MAX:
+            self._break(CameraError("the camera does not read what we send", reason="protocol"))
+        else:
             self._transport.write(data)
 
     def local_host(self) -> str:

@@ -412,6 +412,31 @@ async def test_receiver_reports_are_sent() -> None:
     assert len(receiver_report(1, [], "x")) % 4 == 0
 
 
+async def test_a_camera_that_asks_and_never_reads_is_cut() -> None:
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        while not writer.is_closing():
+            writer.write(b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n" * 1000)
+            await writer.drain()
+
+    async with peer(flood) as url:
+        assert (await failure(url, response_timeout_s=20)).reason == "protocol"
+
+
+async def test_answers_nobody_asked_for_change_nothing() -> None:
+    stray = b"RTSP/1.0 401 No\r\nCSeq: 99\r\n\r\nRTSP/1.0 454 No\r\nCSeq: 98\r\n\r\n"
+    script = Script()
+    script.answers["OPTIONS"] += stray
+    script.answers["PLAY"] += stray
+    async with peer(script) as url:
+        assert (await failure(url, media_timeout_s=0.2)).reason == "stalled"
+
+
+async def test_tls_with_a_peer_that_has_none() -> None:
+    async with SimcamServer([CameraSpec("gate", PLAIN)]) as server:
+        assert (await failure(server.url("gate").replace("rtsp:", "rtsps:"))).reason == "tls"
+
+
 async def test_an_error_of_ours_comes_out_of_run_as_it_is() -> None:
     script = Script()
     async with peer(script) as url:
