@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from base.media import VideoConfig
 from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
 from chunks.codecs import codec_string, dimensions
 from recorder.committer import Committer
@@ -26,6 +28,11 @@ def package_version() -> str:
         return version("keyreel")
     except PackageNotFoundError:
         return "0+unknown"
+
+
+@lru_cache(maxsize=4096)  # one parse per epoch, not one per stream and second
+def _describe(video: VideoConfig) -> tuple[str, int, int]:
+    return codec_string(video), *dimensions(video)
 
 
 class Reporter:
@@ -84,9 +91,8 @@ class Reporter:
     def _add_codecs(status: StreamStatus, session: Session) -> None:
         config = session.pipeline.config
         if config is not None:
-            status.codec = codec_string(config.video)
+            status.codec, status.width, status.height = _describe(config.video)
             status.audio = config.audio.codec if config.audio is not None else ""
-            status.width, status.height = dimensions(config.video)
 
     @staticmethod
     def _add_network(status: StreamStatus, session: Session) -> None:
