@@ -11,9 +11,8 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from base.errors import DamageError, NotFound, UserError
 from base.units import MEDIA_HZ, US, format_time
 from clips.fmp4 import key_fragment, served_fragment, served_init
 from clips.store import ChunkStore, OpenChunk
+from clips.tables import Int64s
 from index import ChunkRow, Snapshot
 
 SEGMENT_US: Final = 4 * US
@@ -30,22 +30,21 @@ SEGMENT_FRAGMENTS_MAX: Final = 4096
 _NAME: Final = re.compile(r"(?:init-(\d{1,10})\.mp4|(key|seg)-(\d{1,10})-(\d{1,6})-(\d{1,4})\.m4s)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Fragments [first, first + count) of one chunk."""
+class Segment(NamedTuple):
+    """Fragments [first, first + fragments) of one chunk."""
 
     row: ChunkRow
     first: int
-    count: int
+    fragments: int
     start_us: int
     end_us: int
     duration_s: float
-    kind: str = "seg"
+    kind: str
 
     @property
     def name(self) -> str:
         """Its file name in playlists."""
-        return f"{self.kind}-{self.row.sequence}-{self.first}-{self.count}.m4s"
+        return f"{self.kind}-{self.row.sequence}-{self.first}-{self.fragments}.m4s"
 
 
 def vod_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, end_us: int) -> str:
@@ -160,29 +159,34 @@ def segments(chunk: OpenChunk) -> list[Segment]:
     starts = keys[np.flatnonzero(np.diff(slots, prepend=slots[0] - 1))]
     if row.sealed:
         starts = np.append(starts, len(table))
-    return [_segment(row, chunk, int(a), int(b), "seg") for a, b in pairwise(starts)]
+    return _segments(chunk, starts[:-1], starts[1:], "seg")
 
 
 def _keys(chunk: OpenChunk) -> list[Segment]:
     """The key frames of one chunk, each lasting to the next."""
-    table, row = chunk.table, chunk.row
+    table = chunk.table
     keys = np.flatnonzero(table.key)
     if not len(keys):
         return []
-    ends = np.append(keys[1:], len(table))
-    return [_segment(row, chunk, int(a), int(b), "key") for a, b in zip(keys, ends, strict=True)]
+    return _segments(chunk, keys, np.append(keys[1:], len(table)), "key")
 
 
-def _segment(row: ChunkRow, chunk: OpenChunk, first: int, stop: int, kind: str) -> Segment:
+def _segments(chunk: OpenChunk, starts: Int64s, stops: Int64s, kind: str) -> list[Segment]:
+    """A segment for fragments [start, stop) each; one lasts until the next fragment's decode time."""
     table = chunk.table
-    end_us = int(table.end_us[stop - 1])
-    if stop < len(table):
-        duration_s = int(table.tfdt_90k[stop] - table.tfdt_90k[first]) / MEDIA_HZ
-    else:
-        last = int(table.tfdt_90k[stop - 1] - table.tfdt_90k[first]) / MEDIA_HZ
-        duration_s = last + (end_us - int(table.wall_us[stop - 1])) / US
-    count = 1 if kind == "key" else stop - first
-    return Segment(row, first, count, int(table.wall_us[first]), end_us, max(duration_s, 0.001), kind)
+    last = stops - 1
+    tail_90k = (table.end_us[last] - table.wall_us[last]) * 9 // 100
+    ends_90k = table.tfdt_90k[last] + tail_90k
+    inside = stops < len(table)
+    ends_90k[inside] = table.tfdt_90k[stops[inside]]
+    seconds = np.maximum(ends_90k - table.tfdt_90k[starts], 90) / MEDIA_HZ
+    counts = np.ones_like(starts) if kind == "key" else stops - starts
+    columns = (starts, counts, table.wall_us[starts], table.end_us[last], seconds)
+    row = chunk.row
+    return [
+        Segment(row, first, count, start_us, end_us, duration_s, kind)
+        for first, count, start_us, end_us, duration_s in zip(*(column.tolist() for column in columns), strict=True)
+    ]
 
 
 def _is_break(before: Segment, after: Segment) -> bool:
@@ -203,9 +207,7 @@ def _entries(found: list[Segment], *, gaps: bool = True) -> Iterator[str]:
             yield "#EXT-X-DISCONTINUITY"
         if before is None or before.row.epoch != segment.row.epoch:
             yield f'#EXT-X-MAP:URI="init-{segment.row.epoch}.mp4"'
-        yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(segment.start_us)}"
-        yield f"#EXTINF:{segment.duration_s:.5f},"
-        yield segment.name
+        yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(segment.start_us)}\n#EXTINF:{segment.duration_s:.5f},\n{segment.name}"
         before = segment
 
 
@@ -235,7 +237,15 @@ def _longest_s(found: list[Segment]) -> int:
 
 
 def _date(time_us: int) -> str:
-    return format_time(time_us)[:-4] + "Z"
+    """RFC 3339 to the millisecond; a day's playlist has twenty thousand of them."""
+    second, part_us = divmod(time_us, US)
+    minute, second = divmod(second, 60)
+    return f"{_minute(minute)}:{second:02d}.{part_us // 1000:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _minute(minute: int) -> str:
+    return format_time(minute * 60 * US)[:16]
 
 
 def _rows(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> list[ChunkRow]:

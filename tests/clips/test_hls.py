@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import subprocess
+from pathlib import Path
+
+import av
+import pytest
+from support import T0, Recording, audio, shown, video
+
+from base.errors import DamageError, NotFound
+from base.units import US
+from clips import hls
+
+
+def playlist(recording: Recording, start_s: float, end_s: float) -> str:
+    recording.flush()
+    with recording.index.read() as snapshot:
+        asked = T0 + round(start_s * US), T0 + round(end_s * US)
+        return hls.vod_playlist(snapshot, recording.store, recording.stream_id, *asked)
+
+
+def named(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("seg-", "key-"))]
+
+
+def fetch(recording: Recording, name: str) -> bytes:
+    with recording.index.read() as snapshot:
+        return hls.file(snapshot, recording.store, recording.stream_id, name)
+
+
+def test_segments_are_the_same_whoever_asks(recording: Recording) -> None:
+    recording.add(video(b_frames=2), audio(), repeat=10, chunk_s=16)
+    all_of_them = named(playlist(recording, 0, 40))
+    part = named(playlist(recording, 9.5, 21))
+    assert part == [name for name in all_of_them if name in part]
+    data = fetch(recording, "init-1.mp4") + b"".join(fetch(recording, name) for name in all_of_them)
+    with av.open(io.BytesIO(data)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    assert [hashlib.sha256(p).hexdigest() for p in packets] == [digest for _, _, digest in recording.pictures]
+    for name in all_of_them:
+        decoded = shown(fetch(recording, "init-1.mp4") + fetch(recording, name))
+        assert decoded[0][1] % 25 == 0
+        assert len(decoded) % 25 == 0
+
+
+def test_what_still_grows_is_not_listed(recording: Recording) -> None:
+    recording.add(video(), repeat=3, seal=False)  # 12 s: two finished segments, and one that may go on
+    text = playlist(recording, 0, 60)
+    before = named(text)
+    assert sum(float(x) for x in re.findall(r"#EXTINF:([\d.]+)", text)) == pytest.approx(8, abs=0.01)
+    with recording.index.read() as snapshot:
+        row = snapshot.chunks(recording.stream_id, T0, T0 + US)[0]
+        grown = recording.store.open(recording.name, row).table
+    assert int(before[-1].split("-")[2]) + int(before[-1].split("-")[3].split(".")[0]) < len(grown)
+
+
+def test_gaps_breaks_maps_and_times(recording: Recording) -> None:
+    recording.add(video(), audio(), chunk_s=4)
+    recording.add(video(profile="baseline"), audio(), start_us=T0 + 14 * US)
+    text = playlist(recording, 1.5, 30)
+    assert "#EXT-X-START:TIME-OFFSET=1.500,PRECISE=YES" in text
+    assert text.count("#EXT-X-MAP:") == 2
+    assert text.count("#EXT-X-GAP") == 3  # 10 s by at most 4 s
+    assert text.count("#EXT-X-DISCONTINUITY") == 2
+    assert "#EXT-X-PROGRAM-DATE-TIME:2026-03-01T01:30:14.000Z\n#EXTINF" in text
+    assert text.endswith("#EXT-X-ENDLIST\n")
+    longest = int(re.findall(r"TARGETDURATION:(\d+)", text)[0])
+    durations = [float(x) for x in re.findall(r"#EXTINF:([\d.]+)", text)]
+    assert max(durations) <= longest + 0.5
+    assert sum(durations) == pytest.approx(18, abs=0.01)
+
+
+@pytest.mark.needs_ffmpeg
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_ffmpeg_plays_it(recording: Recording, tmp_path: Path, codec: str) -> None:
+    recording.add(video(codec, b_frames=2), audio("pcmu", rate_hz=8000), repeat=3, chunk_s=5)
+    recording.flush()
+    text = playlist(recording, 0, 60)
+    (tmp_path / "vod.m3u8").write_text(text)
+    for name in ["init-1.mp4", *named(text)]:
+        (tmp_path / name).write_bytes(fetch(recording, name))
+    command = ["ffprobe", "-v", "error", "-count_packets", "-allowed_extensions", "ALL", "-of", "csv=p=0"]
+    entries = ["-show_entries", "stream=codec_type,codec_tag_string,nb_read_packets"]
+    done = subprocess.run([*command, *entries, str(tmp_path / "vod.m3u8")], capture_output=True, text=True, check=True)
+    tag = {"h264": "avc1", "h265": "hvc1"}[codec]
+    assert done.stdout.splitlines()[0] == f"video,{tag},300", "and no sound that browsers cannot play"
+    assert "audio" not in done.stdout
+
+
+def test_key_frames_alone(recording: Recording) -> None:
+    recording.add(video(b_frames=2), audio(), chunk_s=2)
+    recording.flush()
+    with recording.index.read() as snapshot:
+        text = hls.key_playlist(snapshot, recording.store, recording.stream_id, T0 + US, T0 + 4 * US)
+    assert "#EXT-X-I-FRAMES-ONLY" in text
+    names = named(text)
+    data = fetch(recording, "init-1.mp4") + b"".join(fetch(recording, name) for name in names)
+    assert [number for _, number in shown(data)] == [25, 50, 75]
+
+
+def test_live_numbers_go_on_from_what_was_told(recording: Recording) -> None:
+    lists = hls.LivePlaylists(recording.store, count=3)
+    told: dict[str, int] = {}
+    breaks = 0
+    for turn in range(6):
+        recording.add(video(), repeat=2, start_us=T0 + turn * 8 * US, chunk_s=4)
+        recording.flush()
+        with recording.index.read() as snapshot:
+            text = lists.text(snapshot, recording.stream_id)
+            assert lists.text(snapshot, recording.stream_id) == text
+        number = int(re.findall(r"MEDIA-SEQUENCE:(\d+)", text)[0])
+        after = int(re.findall(r"DISCONTINUITY-SEQUENCE:(\d+)", text)[0])
+        assert after >= breaks
+        breaks = after
+        for i, name in enumerate(named(text)):
+            assert told.setdefault(name, number + i) == number + i
+        assert "#EXT-X-ENDLIST" not in text
+
+
+def test_nothing_to_list(recording: Recording) -> None:
+    recording.add(video(), seal=False)
+    recording.flush()
+    with pytest.raises(NotFound):
+        playlist(recording, 100, 200)
+    with recording.index.read() as snapshot, pytest.raises(NotFound, match="no finished segment yet"):
+        hls.LivePlaylists(recording.store).text(snapshot, recording.stream_id)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "", "..", "init-9.mp4", "seg-1-0-0.m4s", "seg-1-0-9999.m4s", "seg-9-0-1.m4s", "seg-9999999999-0-1.m4s",
+        "seg-1-99999-1.m4s", "seg-1-0-1.m4s/..", "gap-5.m4s", "key-1-400-1.m4s", "x" * 5000, "seg-١-0-1.m4s",
+    ],
+)  # fmt: skip
+def test_names_of_nothing(recording: Recording, name: str) -> None:
+    recording.add(video())
+    recording.flush()
+    with pytest.raises(NotFound) as caught:
+        fetch(recording, name)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_damaged_fragment_is_no_segment(recording: Recording) -> None:
+    recording.add(video())
+    recording.flush()
+    name = named(playlist(recording, 0, 9))[0]
+    victim = recording.fragments()[1]
+    with recording.chunk_paths()[0].open("r+b") as file:
+        file.seek(victim.offset + 900)
+        byte = file.read(1)[0]
+        file.seek(victim.offset + 900)
+        file.write(bytes([byte ^ 1]))
+    for _ in range(2):
+        with pytest.raises(DamageError):
+            fetch(recording, name)
