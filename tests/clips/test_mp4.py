@@ -17,7 +17,6 @@ from support import T0, Recording, audio, shown, sound, video
 from base.errors import DamageError
 from base.units import US
 from chunks.records import GapCause
-from clips.cache import ClipCache
 from clips.mp4 import ClipFile
 from clips.plan import plan
 from clips.store import ChunkStore
@@ -262,17 +261,3 @@ def test_twenty_five_hours(recording: Recording) -> None:
         assert float(frame.pts * stream.time_base) == pytest.approx(25 * 3600 - 16, abs=2.0)
     with pytest.raises(StopIteration):
         next(made.read(made.size, made.size + 1))
-
-
-def test_a_cached_clip_is_given_again_until_something_changes(recording: Recording) -> None:
-    recording.add(video(), seal=False)
-    recording.flush()
-    cache = ClipCache(recording.store)
-    asked = recording.stream_id, T0, T0 + 30 * US
-    with recording.index.read() as snapshot:
-        one = cache.open(snapshot, *asked)
-        assert cache.open(snapshot, *asked) is one
-    recording.add(video(first=100), start_us=T0 + 10 * US)
-    recording.flush()
-    with recording.index.read() as snapshot:
-        assert cache.open(snapshot, *asked) is not one
