@@ -56,6 +56,8 @@ async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
             "ETag": laid.file.etag,
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, no-cache",
+            "Keyreel-Start": format_time(laid.file.start_us),
+            "Keyreel-End": format_time(laid.file.end_us),
             "Content-Disposition": _disposition(ask.id, start_us, end_us, ask.query.download),
         }
         try:

@@ -51,7 +51,7 @@ _STREAM_CALLS: Final = (
     Call("POST", f"{_API}/seek", streams.seek, "Many streams at one instant",
          {200: Answer("a key frame per stream", SeekView)}, body=SeekBody, problems=(403, 404, 413, 415)),
     Call("GET", f"{_STREAM}/clip.mp4", media.clip, "One MP4 of any length, starting at the exact picture",
-         {200: Answer("the clip", media_types=_MP4), 206: Answer("parts of it", media_types=_MP4),
+         {200: Answer("the clip; Keyreel-Start is the time of its first picture", media_types=_MP4), 206: Answer("parts of it", media_types=_MP4),
           304: Answer("the copy with this ETag is current")},
          query=ClipQuery, problems=(404, 412, 416)),
     Call("GET", f"{_STREAM}/frame.jpg", media.frame, "The picture at a moment",

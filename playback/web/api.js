@@ -45,14 +45,10 @@ export const timeline = (name, startMs, endMs, resolutionS, signal) =>
     start: new Date(startMs).toISOString(), end: new Date(endMs).toISOString(), resolution: String(resolutionS),
   })}`, { signal });
 
-// Why a media element failed: the server's own words, or null when the bytes are there.
-export async function whyNot(url) {
-  try {
-    const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, cache: "no-store" });
-    if (answer.ok) return null;
-    if (answer.status === 401) onLocked();
-    return (await answer.json()).detail;
-  } catch {
-    return "the server does not answer";
-  }
+// When the first picture of a clip is, ms; throws the server's own words when there is none.
+export async function clipStart(url) {
+  const answer = await fetch(url, { headers: { Range: "bytes=0-0" }, cache: "no-store" });
+  if (answer.status === 401) onLocked();
+  if (!answer.ok) throw new Problem(answer.status, await answer.json().catch(() => null));
+  return Date.parse(answer.headers.get("Keyreel-Start")) + 1; // times here have ms, not µs: never before the picture
 }

@@ -45,7 +45,13 @@ export const duration = (ms) => {
   return `${(s / 86400).toFixed(1)} days`;
 };
 
-export const CODECS = { h264: "H.264", h265: "H.265", aac: "AAC", pcma: "G.711 A", pcmu: "G.711 µ", opus: "Opus", l16: "L16" };
+const CODECS = { aac: "AAC", pcma: "G.711 A", pcmu: "G.711 µ", opus: "Opus", l16: "L16" };
+
+// "avc1.64001F+aac" or "h264" → ["H.264", "AAC"].
+export const codecsOf = (stream) =>
+  [...(stream.codec ?? "").split("+"), stream.audio]
+    .filter(Boolean)
+    .map((word) => (/^(avc|h264)/.test(word) ? "H.264" : /^(hvc|hev|h265)/.test(word) ? "H.265" : CODECS[word] ?? word));
 
 const CAUSES = {
   offline: "camera not reachable", "no-media": "camera sent nothing", "packet-loss": "packets lost on the network",

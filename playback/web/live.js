@@ -38,6 +38,11 @@ export class LiveView extends EventTarget {
     this.queue = [];
   }
 
+  // Wall time of the picture on screen, ms.
+  get moment() {
+    return this.clock && this.buffer ? this.clock.wall + this.video.currentTime * 1000 - this.clock.media : null;
+  }
+
   #tell(state, text = "") {
     this.dispatchEvent(new CustomEvent("state", { detail: { state, text } }));
   }
@@ -67,6 +72,7 @@ export class LiveView extends EventTarget {
 
   // A text goes before each init segment: what follows, and whether this browser can play it.
   #announced(head) {
+    if (!head.init_follows) return; // some was left out, as we were too slow
     this.unplayable = false;
     if (!window.MediaSource || !MediaSource.isTypeSupported(head.mime)) {
       this.unplayable = true;
@@ -75,6 +81,7 @@ export class LiveView extends EventTarget {
       return;
     }
     this.wait = 500;
+    this.clock = { wall: head.wall_us / 1000, media: head.media_90k / 90 };
     if (this.buffer) {
       this.queue.push(head.mime); // takes effect when all before it is appended
       this.#append();

@@ -1,8 +1,8 @@
 // The page: which stream, live or a moment of the recording, and everything that shows it.
 // Kept true: the address after # carries stream, moment and length, so a moment can be sent to somebody else.
 
-import { ask, clipUrl, openSession, streamPath, timeline as askTimeline, whenLocked, whyNot } from "./api.js";
-import { causeOf, CODECS, clockTime, dayOf, dayTime, duration, fieldTime, lossOf, offsetOf, rate, reasonOf } from "./format.js";
+import { ask, clipStart, clipUrl, openSession, streamPath, timeline as askTimeline, whenLocked } from "./api.js";
+import { causeOf, clockTime, codecsOf, dayOf, dayTime, duration, fieldTime, lossOf, offsetOf, rate, reasonOf } from "./format.js";
 import { LiveView } from "./live.js";
 import { Stills } from "./stills.js";
 import { Timeline } from "./timeline.js";
@@ -15,7 +15,8 @@ const line = new Timeline($("timeline"), $("hover"));
 
 const state = {
   streams: [], name: "", mode: "live", // live or recording
-  start: 0, end: 0, // of the clip on screen, ms
+  start: 0, end: 0, // of the clip asked for, ms
+  first: 0, url: "", // its first picture's time, and where it comes from
   skew: 0, // server clock minus ours, ms
 };
 const now = () => Date.now() + state.skew;
@@ -82,7 +83,7 @@ function fillItem(item, stream) {
   const [dot, name, codec, meta, safe] = button.children;
   dot.className = `dot ${toneOf(stream)}`;
   name.textContent = stream.id;
-  codec.textContent = CODECS[stream.codec] ?? "";
+  codec.textContent = codecsOf(stream)[0] ?? "";
   const recording = stream.state === "recording";
   meta.textContent = recording
     ? [rate(stream.bitrate_bps), lossOf(stream)].filter(Boolean).join(" · ")
@@ -102,10 +103,11 @@ function drawHead() {
   $("state").className = `pill ${toneOf(stream)}`;
   $("state").textContent = wordOf(stream);
   const facts = [];
-  if (stream.codec) facts.push([CODECS[stream.codec] ?? stream.codec, stream.audio ? `+ ${CODECS[stream.audio] ?? stream.audio}` : ""].filter(Boolean).join(" "));
+  facts.push(codecsOf(stream).join(" + "));
   if (stream.width) facts.push(`${stream.width} × ${stream.height}`);
   if (stream.state === "recording") facts.push(`${stream.frame_rate.toFixed(0)} fps`, rate(stream.bitrate_bps), lossOf(stream));
   else if (stream.detail || stream.reason) facts.push(stream.detail || reasonOf(stream.reason));
+  line.set({ newest: Date.parse(stream.last_frame ?? "") || 0 });
   if (stream.durable_until) facts.push(`safe to ${clockTime(Date.parse(stream.durable_until))}`);
   $("facts").textContent = facts.filter(Boolean).join(" · ");
 }
@@ -127,6 +129,7 @@ function badge(text, isLive = false) {
 }
 
 function clearScreen() {
+  state.url = "";
   live.stop();
   stills.stop();
   video.pause();
@@ -177,14 +180,18 @@ function liveStills() {
   stills.live(state.name);
 }
 
+const CATCH_UP_MS = 5000;
 const lengthMs = () => Number($("length").value) * 1000;
+
+// Up to here clips never change; one that reached further would grow while it plays.
+const safeUntil = () => Date.parse(current()?.durable_until ?? "") || now();
 
 // Plays [at, at + length), as far as it is recorded.
 function playFrom(at, length = lengthMs()) {
   clearScreen();
   setMode("recording");
   state.start = Math.floor(at / 1000) * 1000;
-  state.end = state.start + length;
+  state.end = Math.max(state.start + 1000, Math.min(state.start + length, safeUntil()));
   $("from").value = fieldTime(state.start);
   line.set({ selected: [state.start, state.end], head: state.start });
   if (state.start < line.start || state.end > line.end) {
@@ -194,14 +201,32 @@ function playFrom(at, length = lengthMs()) {
   putAddress();
   drawDownload();
   showMoment(state.start);
-  if (!canPlay(current())) {
-    video.hidden = true;
-    note(UNPLAYABLE);
-    stills.walk(state.name, state.start, state.end);
+  showClip(clipUrl(state.name, state.start, state.end));
+}
+
+// The clip from its first picture on, which may come later than what was asked for.
+async function showClip(url) {
+  state.url = url;
+  try {
+    const first = await clipStart(url);
+    if (state.url !== url) return;
+    state.first = first;
+  } catch (error) {
+    if (state.url !== url) return;
+    const gap = line.gapAt(state.start);
+    const nothing = error.reason === "no-footage" ? "Nothing was recorded here. The timeline shows what there is." : error.message;
+    note(gap ? `Nothing recorded here: ${causeOf(gap.cause)}.` : nothing, true);
     return;
   }
-  video.src = clipUrl(state.name, state.start, state.end);
-  video.play().catch(() => {});
+  showMoment(state.first);
+  if (canPlay(current())) {
+    video.src = url;
+    video.play().catch(() => {});
+  } else {
+    video.hidden = true;
+    note(UNPLAYABLE);
+    stills.walk(state.name, state.first, state.end);
+  }
 }
 
 function showMoment(ms) {
@@ -221,9 +246,9 @@ function drawDownload() {
 
 function jump(seconds) {
   if (state.mode !== "recording") return;
-  const moment = state.start + video.currentTime * 1000 + seconds * 1000;
+  const moment = state.first + video.currentTime * 1000 + seconds * 1000;
   if (!canPlay(current())) playFrom((stills.at ?? state.start) + seconds * 1000);
-  else if (moment < state.start || moment >= state.end) playFrom(moment);
+  else if (moment < state.first || moment >= state.end) playFrom(moment);
   else video.currentTime += seconds;
 }
 
@@ -249,22 +274,24 @@ stills.addEventListener("shown", ({ detail }) => {
   badge(`Picture of ${clockTime(detail)}`);
 });
 stills.addEventListener("problem", ({ detail }) => note(detail));
-stills.addEventListener("ended", () => playFrom(state.end));
+stills.addEventListener("ended", goOn);
 
 video.addEventListener("timeupdate", () => {
-  if (state.mode === "recording" && state.start && video.getAttribute("src")) showMoment(state.start + video.currentTime * 1000);
+  if (!video.getAttribute("src")) return;
+  if (state.mode === "recording") showMoment(state.first + video.currentTime * 1000);
+  else if (live.moment) showMoment(live.moment);
 });
 video.addEventListener("play", () => drawPlay(false));
 video.addEventListener("pause", () => drawPlay(true));
 video.addEventListener("loadeddata", () => { if (state.mode === "recording") note(""); });
-video.addEventListener("ended", () => { if (state.mode === "recording" && state.end < now() - 1000) playFrom(state.end); });
-video.addEventListener("error", async () => {
-  if (state.mode !== "recording" || !video.getAttribute("src")) return;
-  const url = clipUrl(state.name, state.start, state.end);
-  const why = await whyNot(url);
-  if (clipUrl(state.name, state.start, state.end) !== url) return;
-  const gap = line.gapAt(state.start);
-  note(gap ? `Nothing recorded here: ${causeOf(gap.cause)}.` : why ?? "This browser cannot play this clip; download it instead.", true);
+// At its end a clip goes on with the next one, and close to now with the live view.
+function goOn() {
+  if (state.mode !== "recording") return;
+  if (state.end < safeUntil() - CATCH_UP_MS) playFrom(state.end); else goLive();
+}
+video.addEventListener("ended", goOn);
+video.addEventListener("error", () => {
+  if (state.mode === "recording" && video.getAttribute("src")) note("This clip stopped playing. Choose the moment again, or download it.", true);
 });
 
 // --- timeline
@@ -281,9 +308,19 @@ async function refreshTimeline() {
     if (name !== state.name) return;
     line.take(answer);
     drawGaps();
+    fitOnce();
   } catch (error) {
     if (error.name !== "AbortError" && name === state.name) { line.clear(); drawGaps(); }
   }
+}
+
+// A node that began a few minutes ago is shown a few minutes, not an empty hour; but only at first.
+let fitted = false;
+function fitOnce() {
+  if (fitted) return;
+  fitted = true;
+  const first = line.data.spans[0]?.start ?? 0;
+  if (state.mode === "live" && first > now() - 480_000) showHours(1 / 6);
 }
 
 function drawGaps() {
@@ -325,7 +362,7 @@ function putAddress() {
   const values = new URLSearchParams({ stream: state.name });
   if (state.mode === "recording") {
     values.set("at", new Date(state.start).toISOString());
-    values.set("s", String((state.end - state.start) / 1000));
+    values.set("s", $("length").value);
   }
   history.replaceState(null, "", `#${values}`);
 }
@@ -358,7 +395,9 @@ $("theme").addEventListener("click", () => {
 });
 $("filter").addEventListener("input", drawStreams);
 $("go-live").addEventListener("click", goLive);
-$("go-recording").addEventListener("click", () => { if (state.mode === "live") playFrom(now() - lengthMs() - 3000); });
+$("go-recording").addEventListener("click", () => {
+  if (state.mode === "live") playFrom(Math.max(safeUntil() - lengthMs(), line.data.spans.at(-1)?.start ?? 0));
+});
 $("play").addEventListener("click", togglePlay);
 $("back").addEventListener("click", () => jump(-10));
 $("ahead").addEventListener("click", () => jump(10));

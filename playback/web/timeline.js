@@ -16,6 +16,7 @@ export class Timeline extends EventTarget {
     this.end = Date.now() + 60_000;
     this.start = this.end - 3_600_000;
     this.data = { spans: [], gaps: [], durable: 0 };
+    this.newest = 0; // recorded, but not yet on stable storage
     this.selected = null; // [start, end)
     this.head = null; // the moment on screen
     this.pointer = null;
@@ -41,6 +42,7 @@ export class Timeline extends EventTarget {
 
   clear() {
     this.data = { spans: [], gaps: [], durable: 0 };
+    this.newest = 0;
     this.draw();
   }
 
@@ -90,8 +92,8 @@ export class Timeline extends EventTarget {
     for (const gap of this.data.gaps) bar(gap.start, gap.end, gapColour(gap.cause), top + tall * 0.3, tall * 0.4);
     for (const span of this.data.spans) {
       bar(span.start, span.end, "rec");
-      if (this.data.durable && span.end > this.data.durable) bar(Math.max(span.start, this.data.durable), span.end, "fresh");
     }
+    if (this.data.durable && this.newest > this.data.durable) bar(this.data.durable, this.newest, "fresh");
     for (const gap of this.data.gaps) if (gap.end - gap.start < (this.end - this.start) / 300) bar(gap.start, gap.end, gapColour(gap.cause), top - 5, 4);
     if (this.selected) this.#window(c, colour, height);
     const now = this.x(Date.now());

@@ -31,6 +31,8 @@ async def test_a_clip_is_one_file_with_a_strong_tag(node: Node) -> None:
     assert answer.status == 200
     assert answer.content_type == "video/mp4"
     assert answer.headers["Accept-Ranges"] == "bytes"
+    assert answer.headers["Keyreel-Start"] == format_time(T0 + 2 * US)
+    assert answer.headers["Keyreel-End"] == format_time(T0 + 18 * US)
     assert answer.headers["ETag"].startswith('"')
     assert answer.headers["Content-Disposition"].startswith('inline; filename="gate.main_20260301T013002Z_')
     assert int(answer.headers["Content-Length"]) == len(body)
