@@ -74,7 +74,7 @@ def _path(call: Call) -> str:
 
 def _operation(call: Call) -> dict[str, Any]:
     answers = {str(status): _answer(answer) for status, answer in call.answers.items()}
-    for status in sorted({*_EVERYWHERE, *call.problems}):
+    for status in sorted({*_EVERYWHERE, *call.problems} - call.answers.keys()):
         answers[str(status)] = {
             "description": _TITLES[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": _TEMPLATE.format(name=ProblemBody.__name__)}}},

@@ -11,7 +11,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-MomentText = Annotated[str, Meta(description="RFC 3339 time with an offset", examples=["2026-03-01T08:30:00+07:00"])]
+MomentText = Annotated[
+    str,
+    Meta(
+        description="RFC 3339 time with an offset",
+        examples=["2026-03-01T08:30:00+07:00"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
