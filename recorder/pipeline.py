@@ -345,14 +345,14 @@ class Pipeline:
         return min(run.audio_base, fragment.audio_first_ts)
 
     def _anchor_audio(self, run: _Run, audio: AudioConfig, fragment: Fragment) -> int:
-        zero_us = run.wall.wall_us(run.video_base_90k + run.lead_90k)
+        zero_us = run.wall.wall_us(run.video_base_90k)
         arrival_us = fragment.audio_first_arrival_us + self._clock.wall_us() - self._clock.monotonic_us()
         base = fragment.audio_first_ts - (arrival_us - zero_us) * audio.rate_hz // 1_000_000
         reports = run.sender_reports()
         if reports is None:
             return base
         (video_ntp_us, video_rtp), (audio_ntp_us, audio_rtp) = reports
-        zero_ntp_us = video_ntp_us + ticks_to_us(run.video_base_90k + run.lead_90k - video_rtp)
+        zero_ntp_us = video_ntp_us + ticks_to_us(run.video_base_90k - video_rtp)
         told = audio_rtp + (zero_ntp_us - audio_ntp_us) * audio.rate_hz // 1_000_000
         off_us = abs(told - base) * 1_000_000 // audio.rate_hz
         return told if off_us <= SENDER_REPORT_TRUST_US else base
