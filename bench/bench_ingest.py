@@ -44,14 +44,14 @@ class Load:
     dropped: int
 
 
-def cameras(port: int, count: int) -> subprocess.Popen[bytes]:
-    """Simulated cameras in a process of their own."""
-    command = [sys.executable, "-m", "simcam", "--listen", f"127.0.0.1:{port}", "--cameras", str(count)]
+def cameras(count: int) -> tuple[subprocess.Popen[bytes], list[str]]:
+    """Simulated cameras in a process of their own, and their addresses."""
+    command = [sys.executable, "-m", "simcam", "--listen", "127.0.0.1:0", "--cameras", str(count)]
     command += ["--loop", "load", "--bitrate", str(BITRATE_BPS)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    process.stdout.readline()  # printed once the cameras answer
-    return process
+    base = process.stdout.readline().decode().strip().removesuffix("/cam0")  # printed once the cameras answer
+    return process, [f"{base}/cam{number}" for number in range(count)]
 
 
 def recorder(data: Path, urls: list[str]) -> subprocess.Popen[bytes]:
@@ -116,16 +116,16 @@ def fresh_status(data: Path) -> RecorderStatus:
     return status
 
 
-def ingest(data: Path, port: int) -> dict[str, Any]:
+def ingest(data: Path) -> dict[str, Any]:
     """The whole run; returns the figures."""
-    simcam = cameras(port, STREAMS)
-    urls = [f"rtsp://127.0.0.1:{port}/cam{number}" for number in range(STREAMS)]
-    process = recorder(data, urls)
-    peers: list[subprocess.Popen[bytes]] = []
+    simcam, urls = cameras(STREAMS)
+    running = [simcam]
     try:
+        process = recorder(data, urls)
+        running.insert(0, process)
         status_when_recording(data, STREAMS)
-        if shutil.which("ffmpeg"):
-            peers = ffmpegs(urls[:FFMPEGS], data.parent)
+        peers = ffmpegs(urls[:FFMPEGS], data.parent) if shutil.which("ffmpeg") else []
+        running += peers
         load = measure(process.pid, data, SECONDS)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         for peer in peers:
@@ -134,7 +134,7 @@ def ingest(data: Path, port: int) -> dict[str, Any]:
         peer_cpu_s = ended.ru_utime + ended.ru_stime - used.ru_utime - used.ru_stime
         peer_bytes = sum((data.parent / f"{number}.mp4").stat().st_size for number in range(len(peers)))
     finally:
-        for one in (process, simcam, *peers):
+        for one in running:
             if one.poll() is None:
                 one.send_signal(signal.SIGINT)
                 one.wait(60)
@@ -163,7 +163,7 @@ def figures(load: Load, peer_cpu_s: float, peer_bytes: int) -> dict[str, Any]:
 @pytest.mark.slow
 def bench_ingest(benchmark: Any, tmp_path: Path) -> None:
     """Budget: ≤ 1.5 CPU-s per GB and ≤ 1/5 of ffmpeg; nothing lost, nothing dropped."""
-    result = benchmark.pedantic(ingest, args=(tmp_path / "data", 18554), rounds=1, iterations=1)
+    result = benchmark.pedantic(ingest, args=(tmp_path / "data",), rounds=1, iterations=1)
     benchmark.extra_info.update(result, machine=describe())
     print(json.dumps(result))
     assert result["lost_packets"] == 0
@@ -173,4 +173,4 @@ def bench_ingest(benchmark: Any, tmp_path: Path) -> None:
 if __name__ == "__main__":
     where = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("TMPDIR", "/tmp")) / f"ingest-{os.getpid()}"
     where.mkdir(parents=True)
-    print(json.dumps(ingest(where / "data", 18554), indent=1))
+    print(json.dumps(ingest(where / "data"), indent=1))
