@@ -39,7 +39,7 @@ def demo(data: Path, listen: str | None) -> int:
     """Cameras, recorder and playback until Ctrl-C; the exit code."""
 
     async def run() -> None:
-        node = open_node(data, None, listen, create=True)
+        node = open_node(data, None, listen, create=True, serves=True)
         setup("supervisor", node.config.log)
         with recording(node) as lock:
             print("making the pictures of four simulated cameras (kept for the next start) …", flush=True)

@@ -6,6 +6,8 @@ so an unmounted disk is refused and never recorded over; the index is made again
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +29,35 @@ class Node:
     config: Config
 
 
-def open_node(data: Path, config_path: Path | None = None, listen: str | None = None, *, create: bool = False) -> Node:
+def open_node(
+    data: Path,
+    config_path: Path | None = None,
+    listen: str | None = None,
+    *,
+    create: bool = False,
+    serves: bool = False,
+) -> Node:
     """Read configuration and identity: `config_path`, else DATA/keyreel.toml, else the defaults. Writes nothing
-    unless `create` is set and the folder is not a data folder yet."""
+    unless `create` is set and the folder is not a data folder yet; `serves` asks first whether the address is free."""
     own = data / "keyreel.toml"
     config = load(config_path or (own if own.exists() else None), listen=listen)
+    if serves:
+        _check_free(config.api.address, config.api.listen)
     return Node(DataDir.create(data) if create else DataDir.open(data), config)
+
+
+def _check_free(address: tuple[str, int], listen: str) -> None:
+    """Refuse an address that another program listens on, before anything is made or recorded."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {listen}: {os.strerror(error.errno or 0).lower()}; free the port or name another one"
+            ) from None
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def serve(data: Path, config: Path | None, listen: str | None) -> int:
     """Recorder and playback of one node; the exit code."""
 
     async def run() -> None:
-        node = open_node(data, config, listen, create=True)
+        node = open_node(data, config, listen, create=True, serves=True)
         setup("supervisor", node.config.log)
         with recording(node) as lock:
             supervisor = Supervisor(programs(data, config, listen, lock))

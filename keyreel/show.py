@@ -47,7 +47,7 @@ def stream_reports(index: Index, status: RecorderStatus | None) -> list[dict[str
     spoken = {stream.name: stream for stream in status.streams} if status else {}
     with index.read() as snapshot:
         enabled = {name: camera.enabled for camera in snapshot.cameras() for name in camera.stream_names()}
-        names = sorted(enabled.keys() | {row.name for row in snapshot.streams()} | spoken.keys())
+        names = sorted(enabled.keys() | set(recorded_names(snapshot)) | spoken.keys())
         return [stream_report(snapshot, name, enabled.get(name, False), spoken.get(name)) for name in names]
 
 
@@ -114,10 +114,16 @@ def stream_id_of(snapshot: Snapshot, name: str) -> int:
     """The stream's id, or an error that helps with the name."""
     row = snapshot.stream(name)
     if row is None:
-        known = [stream.name for stream in snapshot.streams()]
+        registered = [stream for camera in snapshot.cameras() for stream in camera.stream_names()]
+        known = sorted({*recorded_names(snapshot), *registered})
         near = ", ".join([other for other in known if name.split(".")[0] in other][:5] or known[:5]) or "none yet"
-        raise NotFound(f"no stream is called {name!r}; streams with footage: {near}")
+        raise NotFound(f"no stream is called {name!r}; there are: {near}")
     return row.id
+
+
+def recorded_names(snapshot: Snapshot) -> list[str]:
+    """Names of the streams that have footage."""
+    return [row.name for row in snapshot.streams() if snapshot.durable_until(row.id)]
 
 
 def cause_word(name: str) -> str:

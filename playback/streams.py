@@ -70,7 +70,8 @@ async def streams(ask: Ask[NoQuery, None]) -> StreamsView:
     def collect(snapshot: Snapshot) -> list[StreamView]:
         rows = {row.name: row for row in snapshot.streams()}
         registered = {name for camera in snapshot.cameras() for name in camera.stream_names()}
-        names = sorted(rows.keys() | registered | known.keys())
+        recorded = {name for name, row in rows.items() if snapshot.durable_until(row.id)}
+        names = sorted(recorded | registered | known.keys())
         return [_view(snapshot, name, rows.get(name), known.get(name), recorder.running) for name in names]
 
     return StreamsView(now=format_time(now_us), recorder=recorder, streams=await ask.context.read(collect))

@@ -174,7 +174,7 @@ class Session:
                 tracks = choose_tracks(await client.open())
                 builder = self._begin(client, tracks)
                 await client.play(self._sinks(builder, tracks))
-            self._enter("waiting")
+            self._enter("waiting", "", "playing; no key frame has come yet")
             await client.run()
         finally:
             self._finish(client)

@@ -41,7 +41,7 @@ async function refreshStreams() {
       : "The recorder does not report. What is recorded can still be watched.";
     drawStreams();
     drawHead();
-    if (!state.name && answer.streams.length) choose(answer.streams[0].id);
+    if (!state.name && answer.streams.length) choose((answer.streams.find((stream) => stream.state === "recording" && canPlay(stream)) ?? answer.streams[0]).id);
   } catch (error) {
     $("node").classList.add("bad");
     $("node").textContent = error.status === 401 ? "Locked" : `No answer from the server: ${error.message}`;
