@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.node import Node, free_port, until
 
+FOOTAGE_S = int(os.environ.get("KEYREEL_E2E_FOOTAGE_S", "25"))
 SERVER = """
 import sys, gi
 gi.require_version("Gst", "1.0"); gi.require_version("GstRtspServer", "1.0")
@@ -39,10 +40,10 @@ def hashes(path: Path, *, frames: int | None = None) -> list[str]:
 
 
 def cut(path: Path, folder: Path) -> Path:
-    """The first KEYREEL_E2E_FOOTAGE_S seconds, not re-encoded: footage is served at its own speed."""
+    """The first FOOTAGE_S seconds, not re-encoded: footage is served at its own speed."""
     out = folder / path.name
-    seconds = os.environ.get("KEYREEL_E2E_FOOTAGE_S", "25")
-    subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", str(path), "-t", seconds, "-c", "copy", str(out)], check=True)
+    length = ["-t", str(FOOTAGE_S), "-c", "copy"]
+    subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", str(path), *length, str(out)], check=True)
     return out
 
 
@@ -104,7 +105,7 @@ async def test_real_footage_from_another_server_is_recorded_picture_for_picture(
     paths = [cut(path, tmp_path) for path in sorted((corpus / "footage").glob("*.mp4"))]
     one = node(config="[recorder]\nbackoff_min_s = 60\nbackoff_max_s = 60\n")
     await record_all(one, gst(paths), paths, 0)
-    await _ended(one, [f"s{i}.main" for i in range(len(paths))], 110)
+    await _ended(one, [f"s{i}.main" for i in range(len(paths))], FOOTAGE_S + 60)
     assert await one.stop() == 0
     for i, path in enumerate(paths):
         source, stored = hashes(path), [h for chunk in one.chunks(f"s{i}.main") for h in hashes(chunk)]
@@ -112,8 +113,14 @@ async def test_real_footage_from_another_server_is_recorded_picture_for_picture(
 
 
 async def _ended(one: Node, names: list[str], deadline_s: float) -> None:
-    async def all_backing_off() -> bool:
-        streams = await one.streams()
-        return all(streams[name]["state"] == "backing-off" for name in names)
+    """Wait until the server has sent each file to its end; a camera that ended is not called again."""
+    left = set(names)
 
-    await until(all_backing_off, deadline_s, "the server has sent its files to the end")
+    async def none_left() -> bool:
+        streams = await one.streams()
+        for name in [name for name in left if streams[name]["state"] == "backing-off"]:
+            await asyncio.to_thread(one.keyreel, "camera", "remove", name.removesuffix(".main"))
+            left.discard(name)
+        return not left
+
+    await until(none_left, deadline_s, "the server has sent its files to the end")
