@@ -16,14 +16,17 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from base.config import LogConfig
 
-_IN_URL: Final = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)([^\s/?#]*)@")
+_IN_URL: Final = re.compile(
+    r"(?i)\b(rtsps?://(?=\S*@)|[a-z][a-z0-9+.-]*://(?=[^\s/?#]*@))\S*@"
+)  # a camera's password may hold / ? #
+_IN_QUERY: Final = re.compile(r"(?i)([?&](?:user|username|usr|pass|password|passwd|pwd|psw|token|auth|key)=)[^&\s'\"]*")
 _HEADER: Final = re.compile(r"(?i)\b(authorization\s*[:=]\s*|bearer\s+)[^\r\n]+")
 _SECRET_KEYS: Final = frozenset({"password", "token", "authorization", "secret", "cookie"})
 
 
 def redact(text: str) -> str:
     """The text with credentials in URLs and authorization headers blotted out."""
-    return _HEADER.sub(r"\1***", _IN_URL.sub(r"\1***@", text))
+    return _HEADER.sub(r"\1***", _IN_QUERY.sub(r"\1***", _IN_URL.sub(r"\1***@", text)))
 
 
 def setup(program: str, config: LogConfig | None = None) -> None:

@@ -7,6 +7,7 @@ watermark is published only after the transaction that holds it was committed; t
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from chunks.records import FragmentStored, StoredRecord
+from chunks.records import ChunkOpened, FragmentStored, StoredRecord
 from index import Index, Transaction
 
 BACKLOG_BATCHES_MAX: Final = 256
@@ -25,6 +26,11 @@ RECORDS_PER_COMMIT_MAX: Final = 20_000
 T = TypeVar("T")
 _Job = tuple[Callable[[Transaction], object], "Future[object]"]
 log = structlog.get_logger("recorder.committer")
+
+
+def stream_of(record: StoredRecord) -> int:
+    """The stream a record belongs to."""
+    return record.head.stream_id if isinstance(record, ChunkOpened) else record.stream_id
 
 
 class Committer:
@@ -45,6 +51,11 @@ class Committer:
     def submit(self, batch: list[StoredRecord]) -> None:
         """Hand over what just became durable; called from volume threads, waits when the backlog is full."""
         self._queue.put(batch)
+
+    def offer(self, batch: list[StoredRecord]) -> None:
+        """Hand over what will be told again: left out when the backlog is full, as the event loop never waits."""
+        with contextlib.suppress(queue.Full):
+            self._queue.put_nowait(batch)
 
     def call(self, job: Callable[[Transaction], T]) -> Future[T]:
         """Run `job` inside a write transaction, after everything submitted before it."""
@@ -89,22 +100,32 @@ class Committer:
         return not ended
 
     def _commit(self, records: list[StoredRecord]) -> None:
+        """Apply all in one transaction; when that fails, stream by stream, so that one bad record costs one stream."""
+        if self._apply(records):
+            return
+        for stream_id in {stream_of(record) for record in records}:
+            self._apply([record for record in records if stream_of(record) == stream_id])
+
+    def _apply(self, records: list[StoredRecord]) -> bool:
         try:
             with self._index.write() as transaction:
                 transaction.apply(records)
         except Exception:
-            # The media is safe in its chunks; start-up reads what the index lacks. Recording goes on.
+            # The media is safe in its chunks; `keyreel rebuild` reads what the index lacks. Recording goes on.
             self.failed_commits += 1
             log.exception(
-                "index commit failed; recording goes on, the next start reads these fragments from the chunks"
+                "index commit failed; recording goes on, `keyreel rebuild` reads the chunks", records=len(records)
             )
-            return
+            return False
         self.commits += 1
         for record in records:
             if isinstance(record, FragmentStored):
                 self.durable_until_us[record.stream_id] = record.end_us
+        return True
 
     def _run_job(self, job: Callable[[Transaction], object], future: Future[object]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             with self._index.write() as transaction:
                 result = job(transaction)

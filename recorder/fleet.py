@@ -62,8 +62,8 @@ class Fleet:
                 return
             cameras = snapshot.cameras()
         wanted = _wanted(cameras)
-        for name in [n for n, s in self.sessions.items() if wanted.get(n) != (s.camera, s.url)]:
-            await self._stop_session(name)
+        over = [name for name, one in self.sessions.items() if wanted.get(name) != (one.camera, one.url)]
+        await asyncio.gather(*(self._stop_session(name) for name in over))
         fresh = [name for name in wanted if name not in self.sessions]
         rows = await self._ensure_streams(fresh)
         spread_s = START_SPREAD_S_PER_100 * len(fresh) / 100
@@ -118,11 +118,13 @@ class Fleet:
     def volume_failed(self, writer: VolumeWriter) -> None:
         """Move the failed volume's streams."""
         for pipeline in self._pipelines.values():
-            pipeline.volume_failed(writer)
+            pipeline.volume_failed(writer, self._committer.durable_until_us.get(pipeline.stream.id, 0))
 
     async def stop(self) -> None:
         """End all sessions in order."""
-        await asyncio.gather(*(session.stop() for session in self.sessions.values()))
+        results = await asyncio.gather(*(one.stop() for one in self.sessions.values()), return_exceptions=True)
+        for error in (result for result in results if isinstance(result, BaseException)):
+            log.error("a session failed while it was stopped", error=repr(error))
 
 
 def _wanted(cameras: list[Camera]) -> dict[str, tuple[Camera, str]]:

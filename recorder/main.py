@@ -95,7 +95,7 @@ class Recorder:
     def _publish_absences(self) -> None:
         gaps: list[StoredRecord] = self.fleet.absences(self._clock.wall_us())
         if gaps:
-            self._committer.submit(gaps)
+            self._committer.offer(gaps)
 
     def _volume_failed(self, writer: VolumeWriter, error: Exception) -> None:
         """Called in the failed volume's thread."""

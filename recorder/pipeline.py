@@ -164,14 +164,16 @@ class Pipeline:
         if self._run is None and self._absent is not None:
             self._absent = cause
 
-    def volume_failed(self, writer: VolumeWriter) -> None:
-        """The volume under the open chunk failed; the next key frame goes to another one."""
+    def volume_failed(self, writer: VolumeWriter, durable_until_us: int) -> None:
+        """The volume failed: what it had not made durable is absent, and the next key frame goes to another one."""
         if self._writer is not writer:
             return
         self._writer = None
+        if durable_until_us:
+            self._resume.end_us = min(self._resume.end_us, durable_until_us)
+        self._absent = GapCause.VOLUME
         if self._run is not None and self._run.chunk is not None:
             self._run.chunk = None
-            self._absent = GapCause.VOLUME
 
     # -- fragments ----------------------------------------------------------------------------------------------------
 
@@ -180,7 +182,7 @@ class Pipeline:
         run = self._run
         if run is None:
             return
-        if fragment.discontinuity and run.chunk is not None:
+        if fragment.discontinuity:
             run = self._restart_run(run)
         run.wall.observe(
             fragment.first_pts_90k,
@@ -191,14 +193,14 @@ class Pipeline:
             self._open(run, fragment)
         if run.chunk is None:
             self._drop(GapCause.UNDECODABLE)
-        elif self._absent is not None and not fragment.key and run.chunk.fragments:
-            self._drop(self._absent)
+        elif not fragment.key and (self._absent is not None or not run.chunk.fragments):
+            self._drop(self._absent or GapCause.OVERLOAD)
         else:
             self._append(run, run.chunk, fragment)
 
     def _restart_run(self, run: _Run) -> _Run:
         """The media clock jumped: same camera session, new run."""
-        self.end_run(GapCause.CLOCK)
+        self.end_run(GapCause.CLOCK if run.chunk is not None else self._absent or GapCause.CLOCK)
         self.begin_run(run.video_codec, run.audio, run.sender_reports, run.camera_time)
         assert self._run is not None
         return self._run
@@ -231,9 +233,12 @@ class Pipeline:
 
     def _gap_before(self, run: _Run, fragment: Fragment, start_us: int) -> Gap | None:
         """What this fragment declares missing: GOPs dropped before it, or packets lost in it."""
-        if self._absent is not None and run.chunk is not None and run.chunk.fragments:
-            if start_us > self._resume.end_us:
-                return Gap(self.stream.id, self._resume.end_us, start_us, self._absent, fragment.lost_packets)
+        if self._absent is not None and run.chunk is not None:
+            if run.chunk.fragments == 0 and run.chunk.head.gap_start_us and start_us <= run.chunk.head.start_us:
+                return None  # the chunk's head declares it
+            since_us = self._resume.end_us or run.chunk.head.start_us
+            if start_us > since_us:
+                return Gap(self.stream.id, since_us, start_us, self._absent, fragment.lost_packets)
             return None
         if fragment.loss is None:
             return None

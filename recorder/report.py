@@ -12,12 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from base.errors import VolumeError
 from base.media import VideoConfig
 from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
 from chunks.codecs import codec_string, dimensions
+from chunks.writer import VolumeWriter
 from recorder.committer import Committer
 from recorder.session import Session
-from recorder.volumes import Volumes
+from recorder.volumes import Volumes, free_bytes
 
 WINDOW: Final = 6
 
@@ -33,6 +35,13 @@ def package_version() -> str:
 @lru_cache(maxsize=4096)  # one parse per epoch, not one per stream and second
 def _describe(video: VideoConfig) -> tuple[str, int, int]:
     return codec_string(video), *dimensions(video)
+
+
+def _total_bytes(writer: VolumeWriter) -> int:
+    try:
+        return writer.volume.total_bytes()
+    except VolumeError:
+        return 0
 
 
 class Reporter:
@@ -114,8 +123,8 @@ class Reporter:
                 id=writer.volume.id.hex(),
                 path=str(writer.volume.root),
                 state="failed" if writer.volume.id in self._volumes.failed else "ok",
-                free_bytes=writer.volume.free_bytes(),
-                total_bytes=writer.volume.total_bytes(),
+                free_bytes=max(free_bytes(writer), 0),
+                total_bytes=_total_bytes(writer),
                 queue_bytes=writer.queue_bytes,
                 written_bytes=writer.written_bytes,
                 syncs=writer.syncs,

@@ -177,8 +177,10 @@ class Session:
             self._enter("waiting", "", "playing; no key frame has come yet")
             await client.run()
         finally:
-            self._finish(client)
-            await client.close()
+            try:
+                self._finish(client)
+            finally:
+                await client.close()
 
     def _begin(self, client: RtspClient, tracks: Tracks) -> FragmentBuilder:
         assert tracks.video.video is not None

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import structlog
 
+from base.errors import KeyreelError
 from base.units import utc
 from chunks.path import chunk_path, parse_chunk_path
-from chunks.records import ChunkOpened, GapCause, StoredRecord
+from chunks.records import GapCause, StoredRecord
 from chunks.recover import recover
 from index import Index, Snapshot, StreamRow
+from recorder.committer import stream_of
 from recorder.pipeline import Resume
 
 log = structlog.get_logger("recorder.startup")
@@ -27,7 +29,7 @@ def resume(index: Index, volumes: Mapping[bytes, Path]) -> dict[int, Resume]:
     """Recover torn chunks on all volumes, index them, and say per stream where to go on."""
     crashed = _recover_all(index, volumes)
     with index.read() as snapshot:
-        return {row.id: _resume_of(snapshot, row, row.id in crashed) for row in snapshot.streams()}
+        return {row.id: _resume_of(snapshot, row, row.id in crashed, volumes) for row in snapshot.streams()}
 
 
 def _recover_all(index: Index, volumes: Mapping[bytes, Path]) -> set[int]:
@@ -39,12 +41,21 @@ def _recover_all(index: Index, volumes: Mapping[bytes, Path]) -> set[int]:
     crashed: set[int] = set()
     with ThreadPoolExecutor(max_workers=min(8, 2 * max(len(volumes), 1)), thread_name_prefix="recover") as pool:
         for records in pool.map(lambda item: _recover_one(*item), torn):
-            if records:
-                with index.write() as transaction:
-                    transaction.apply(records)
-                crashed.update(r.head.stream_id if isinstance(r, ChunkOpened) else r.stream_id for r in records)
+            if records and _index(index, records):
+                crashed.update(map(stream_of, records))
     log.info("recovered chunks of an earlier process", chunks=len(torn))
     return crashed
+
+
+def _index(index: Index, records: list[StoredRecord]) -> bool:
+    """Apply one chunk's records; one that contradicts the index is told, left out, and keeps nobody waiting."""
+    try:
+        with index.write() as transaction:
+            transaction.apply(records)
+    except KeyreelError as error:
+        log.error("a recovered chunk contradicts the index; `keyreel check` tells more", error=str(error))
+        return False
+    return True
 
 
 def _torn_chunks(snapshot: Snapshot, volumes: Mapping[bytes, Path]) -> Iterator[tuple[Path, int]]:
@@ -90,15 +101,21 @@ def _recover_one(path: Path, from_offset: int) -> list[StoredRecord]:
     return recovered.records
 
 
-def _resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool) -> Resume:
+def _resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Mapping[bytes, Path]) -> Resume:
+    """Where a stream goes on. Sequences come from file names too: a file that could not be read keeps its number."""
     last = snapshot.last_chunk(stream.id)
+    known, since_us = (last.sequence, last.start_us) if last is not None else (0, 0)
+    newer = (
+        parse_chunk_path(path) for root in volumes.values() for path in newer_chunks(root, stream, known, since_us)
+    )
+    next_sequence = max([known, *(name.sequence for name in newer if name is not None)]) + 1
     if last is None:
-        return Resume()
+        return Resume(next_sequence=next_sequence)
     return Resume(
-        next_sequence=last.sequence + 1,
+        next_sequence=next_sequence,
         epoch=last.epoch,
         config=snapshot.config(stream.id, last.epoch),
         run=last.run,
-        end_us=last.end_us,
+        end_us=max(last.end_us, last.start_us + 1),
         gap_cause=GapCause.CRASH if crashed else GapCause.STOPPED,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from base.config import Config
 from base.datadir import DataDir
-from base.errors import ConfigError
+from base.errors import ConfigError, VolumeError
 from chunks.records import StoredRecord
 from chunks.volume import Volume
 from chunks.writer import VolumeWriter
@@ -77,4 +77,12 @@ class Volumes:
     def pick(self) -> VolumeWriter | None:
         """The working volume with the most free space; None when none works."""
         working = [writer for writer in self.writers if writer.volume.id not in self.failed]
-        return max(working, key=lambda writer: writer.volume.free_bytes(), default=None)
+        return max(working, key=free_bytes, default=None)
+
+
+def free_bytes(writer: VolumeWriter) -> int:
+    """Free space of a writer's volume, -1 when it does not answer."""
+    try:
+        return writer.volume.free_bytes()
+    except VolumeError:
+        return -1

@@ -27,7 +27,9 @@ class CameraUrl:
     password: str = field(default="", repr=False)
 
     def __str__(self) -> str:
-        return self.request_url
+        """For messages: some cameras take the password in the query."""
+        path, mark, _ = self.request_url.partition("?")
+        return path + mark + "***" * bool(mark)
 
 
 def parse_url(text: str) -> CameraUrl:
@@ -35,8 +37,12 @@ def parse_url(text: str) -> CameraUrl:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"camera URL is not valid: {error}; write rtsp://host:port/path", reason="url") from None
+    except ValueError:
+        raise ConfigError(
+            "camera URL has a host or port that cannot be read; write rtsp://user:password@host:554/path, "
+            "with / ? # @ in a password as %2F %3F %23 %40",
+            reason="url",
+        ) from None
     scheme = parts.scheme.lower()
     if scheme not in _PORTS or not parts.hostname or port == 0:
         raise ConfigError("camera URL must look like rtsp://host/path or rtsps://host/path", reason="url")

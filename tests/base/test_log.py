@@ -17,6 +17,8 @@ from base.log import get_logger, redact, setup
     [
         ("rtsp://admin:pass@10.0.0.1/live", "rtsp://***@10.0.0.1/live"),
         ("rtsp://admin:p@ss:w@10.0.0.1:554/", "rtsp://***@10.0.0.1:554/"),
+        ("rtsp://admin:p/a#s?s@10.0.0.1/live", "rtsp://***@10.0.0.1/live"),
+        ("rtsp://10.0.0.1/cam?user=admin&password=secret&ch=1", "rtsp://10.0.0.1/cam?user=***&password=***&ch=1"),
         ("no address here", "no address here"),
         ("http://host/path?mail=a@b", "http://host/path?mail=a@b"),
         ("Authorization: Digest username=admin, response=abc", "Authorization: ***"),

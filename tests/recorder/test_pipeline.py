@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from base.clock import SimulatedClock
-from chunks.records import GapCause
+from chunks.records import FragmentStored, Gap, GapCause
 from chunks.volume import Volume
 from chunks.writer import VolumeWriter
 from index import Index
@@ -207,3 +207,57 @@ async def test_a_clock_that_went_back_never_overwrites(bench: Bench) -> None:
     assert rows[1].start_us >= rows[0].end_us
     assert spans
     assert end_us is not None
+
+
+async def test_a_refused_key_frame_takes_its_gop_with_it(tmp_path: Path) -> None:
+    """No chunk ever starts in mid-GOP, also when the very first fragment found the queue full."""
+    bench = Bench(tmp_path)
+    bench.begin()
+    bench.writer.queue_bytes_max = 0
+    await bench.play(1.5)
+    bench.writer.queue_bytes_max = 64 << 20
+    await bench.play(4)
+    bench.end()
+    bench.close()
+    with bench.index.read() as snapshot:
+        rows = snapshot.chunks(bench.stream.id, *TIMELINE)
+        first = snapshot.seek_next(bench.stream.id, 0)
+    spans, _ = bench.timeline()
+    assert sum(row.samples for row in rows) == 45  # from the second key frame on
+    assert first is not None
+    assert first.time_us == spans[0][0]
+    bench.index.close()
+
+
+async def test_a_jump_before_anything_is_stored_is_anchored_anew(bench: Bench) -> None:
+    bench.begin()
+    bench.at = 5  # joins in mid-GOP: nothing is stored yet
+    await bench.play(0.4)
+    bench.rtp += 3600 * 90_000
+    bench.at = 10
+    await bench.play(4)
+    bench.end()
+    bench.close()
+    spans, _ = bench.timeline()
+    assert abs(spans[-1][1] - bench.clock.wall_us()) < 1_000_000
+
+
+async def test_what_a_failed_volume_did_not_sync_is_declared(bench: Bench) -> None:
+    bench.begin()
+    await bench.play(4)
+    durable_us = bench.pipeline.end_us - 2_000_000
+    bench.pipeline.volume_failed(bench.writer, durable_us)
+    assert bench.pipeline.end_us == durable_us
+    await bench.play(2.5)
+    bench.end()
+    bench.close()
+    _, gaps = bench.timeline()
+    assert GapCause.VOLUME in {cause for _, _, cause in gaps}
+
+
+def test_one_bad_record_costs_one_stream(bench: Bench) -> None:
+    bad = FragmentStored(99, 1, 1, 0, 10, 1, 2, key=True, samples=1, media_bytes=1)
+    good = Gap(bench.stream.id, 1, 2, GapCause.OFFLINE)
+    bench.committer.submit([bad, good])
+    bench.close()
+    assert bench.timeline()[1] == [(1, 2, GapCause.OFFLINE)]
