@@ -29,6 +29,7 @@ from index import Camera, Index
 STREAMS = scaled(full=100, smoke=10)
 FFMPEGS = scaled(full=10, smoke=2)
 SECONDS = scaled(full=40, smoke=5)
+SETTLE_S = scaled(full=10, smoke=1)  # until buffers and the page cache have their size
 BITRATE_BPS = 4_000_000
 
 
@@ -149,6 +150,7 @@ def ingest(data: Path) -> dict[str, Any]:
         process = recorder(data, urls)
         running.insert(0, process)
         status_when_recording(data, STREAMS)
+        time.sleep(SETTLE_S)
         alone = measure(process.pid, data, SECONDS)
         peers = ffmpegs(urls[:FFMPEGS], data.parent / "beside")
         running += peers.processes

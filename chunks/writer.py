@@ -31,8 +31,8 @@ from native.moof import Fragment
 SYNC_EACH_MAX: Final = 8  # dirty files up to which each is synced, so as not to wait for others' work on the disk
 GATHER_S: Final = 0.05  # pause after an emptied queue: one waking then serves many fragments, 20 a second at most
 PREALLOCATE_BYTES: Final = 4 << 20  # of every open chunk at most this lies idle, also on a nearly full disk
-CACHE_STEP_BYTES: Final = 16 << 20
-CACHE_KEEP_BYTES: Final = 8 << 20  # newest pages of a chunk stay cached for live views
+CACHE_STEP_BYTES: Final = 1 << 20  # small: the kernel then writes into pages it just got back, fresh ones cost most
+CACHE_KEEP_BYTES: Final = 1 << 20  # newest pages of a chunk stay cached for live views
 _REASONS: Final = {errno.ENOSPC: "enospc", errno.EDQUOT: "enospc", errno.EROFS: "readonly", errno.ENOENT: "missing"}
 
 Held = tuple["OpenChunk", Fragment, FragmentStored]

@@ -61,6 +61,7 @@ class RtspClient:
         connect_timeout_s: float = 10.0,
         response_timeout_s: float = 10.0,
         media_timeout_s: float = 10.0,
+        read_every_ms: int = 0,
     ) -> None:
         self._url = parse_url(url)
         self._udp = transport == "udp"
@@ -68,6 +69,7 @@ class RtspClient:
         self._connect_timeout_s = connect_timeout_s
         self._response_timeout_s = response_timeout_s
         self._media_timeout_us = int(media_timeout_s * 1e6)
+        self._read_every_us = read_every_ms * 1000
         self._auth: Authenticator | None = None
         if self._url.username is not None:
             basic = allow_basic or self._url.tls
@@ -104,8 +106,10 @@ class RtspClient:
         return track.sender_time() if track is not None else None
 
     def flush(self) -> None:
-        """Hand on what is known to be whole without waiting for the next packet."""
+        """Hand on what is known to be whole without waiting for the next packet. Called a few times a second."""
         now_us = monotonic_us()
+        if self._ticker is not None:
+            self._connection.pace(now_us, self._read_every_us)
         for track in self._tracks.values():
             track.receiver.flush(now_us)
 
@@ -292,6 +296,7 @@ class RtspClient:
         if self._ticker is not None:
             self._ticker.cancel()
             self._ticker = None
+            self._connection.set_low_water(1)
         if self._tracks and not self._udp:
             self._connection.interleave().release()
         for playing in self._tracks.values():

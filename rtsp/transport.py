@@ -20,6 +20,7 @@ from native.udp import UdpReader
 from rtsp.message import Message, MessageParser
 
 READ_BYTES_MAX: Final = 256 << 10
+_LOW_WATER_BYTES_MAX: Final = 64 << 10
 _UNSENT_BYTES_MAX: Final = 64 << 10
 _UDP_BUFFER_BYTES: Final = 2 << 20
 _UDP_PORT_TRIES: Final = 32
@@ -46,6 +47,10 @@ class Connection(asyncio.BufferedProtocol):
         self._framing: Interleaved | None = None
         self._on_rtcp = on_rtcp
         self._transport: asyncio.Transport | None = None
+        self._low_water_bytes = 1
+        self._received_bytes = 0
+        self._paced_bytes = 0
+        self._paced_us = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
@@ -62,6 +67,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.error is not None:
             return
+        self._received_bytes += nbytes
         try:
             if self._framing is not None:
                 self._framing.feed(_shared, nbytes, monotonic_us())
@@ -102,6 +108,28 @@ class Connection(asyncio.BufferedProtocol):
             self._break(CameraError("the camera does not read what we send", reason="protocol"))
         else:
             self._transport.write(data)
+
+    def pace(self, now_us: int, every_us: int) -> None:
+        """Let the kernel gather about `every_us` of what comes before it wakes us: a read costs more than its bytes.
+
+        To be called a few times a second; what a camera that fell silent sent last is read at the next call.
+        """
+        gone_us, came = now_us - self._paced_us, self._received_bytes - self._paced_bytes
+        self._paced_us, self._paced_bytes = now_us, self._received_bytes
+        wanted = min(came * every_us // max(gone_us, every_us), _LOW_WATER_BYTES_MAX)
+        if came == 0 or not self._low_water_bytes // 2 <= wanted <= self._low_water_bytes * 2:
+            self.set_low_water(max(wanted, 1))
+
+    def set_low_water(self, size: int) -> None:
+        """Be woken when `size` bytes have come, or the end (SO_RCVLOWAT, socket(7)); 1 for every byte at once."""
+        if size == self._low_water_bytes or self._transport is None or self.lost:
+            return
+        self._low_water_bytes = size
+        sock = socket.socket(fileno=self._transport.get_extra_info("socket").fileno())
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+        finally:
+            sock.detach()  # the transport owns it
 
     def local_host(self) -> str:
         """Our address as the camera sees it, for the UDP ports."""
