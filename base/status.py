@@ -15,14 +15,9 @@ import msgspec
 StreamState = Literal["connecting", "recording", "waiting", "backing-off", "disabled", "stopping"]
 
 
-class StreamStatus(msgspec.Struct, omit_defaults=False, kw_only=True):
-    """One stream's life: counters run from the recorder's start; rates are over the last few seconds."""
+class StreamFigures(msgspec.Struct, kw_only=True):
+    """What a stream is made of and its counters, under the same names wherever a stream is described."""
 
-    name: str
-    state: StreamState
-    reason: str = ""  # short stable word: unauthorized, not-found, unreachable, not-rtsp, codec, stalled, …
-    detail: str = ""  # one sentence for people, without secrets
-    since_us: int = 0  # when the state was entered
     codec: str = ""
     audio: str = ""
     width: int = 0
@@ -38,6 +33,16 @@ class StreamStatus(msgspec.Struct, omit_defaults=False, kw_only=True):
     reordered_packets: int = 0
     dropped_gops: int = 0
     reconnects: int = 0
+
+
+class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
+    """One stream's life: counters run from the recorder's start; rates are over the last few seconds."""
+
+    name: str
+    state: StreamState
+    reason: str = ""  # short stable word: unauthorized, not-found, unreachable, not-rtsp, codec, stalled, …
+    detail: str = ""  # one sentence for people, without secrets
+    since_us: int = 0  # when the state was entered
     metadata_packets: int = 0
     retry_at_us: int = 0
     last_frame_us: int = 0

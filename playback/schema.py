@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from base.status import StreamFigures
+
 MomentText = Annotated[
     str,
     Meta(
@@ -26,7 +28,7 @@ class _Query(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Base of all queries and bodies."""
 
 
-class StreamView(msgspec.Struct, kw_only=True):
+class StreamView(StreamFigures, kw_only=True):
     """One stream: who it is, how it is doing, what it is made of."""
 
     id: Annotated[str, Meta(description="<camera>.<quality>; what paths name a stream by")]
@@ -37,22 +39,7 @@ class StreamView(msgspec.Struct, kw_only=True):
     detail: str = ""
     since: MomentText | None = None
     durable_until: MomentText | None = None
-    codec: str = ""
-    audio: str = ""
     mime: Annotated[str, Meta(description="MIME type with codecs of what is served now, for isTypeSupported")] = ""
-    width: int = 0
-    height: int = 0
-    transport: str = ""
-    bitrate_bps: float = 0.0
-    frame_rate: float = 0.0
-    frames: int = 0
-    key_frames: int = 0
-    media_bytes: int = 0
-    packets: int = 0
-    lost_packets: int = 0
-    reordered_packets: int = 0
-    dropped_gops: int = 0
-    reconnects: int = 0
     retry_at: MomentText | None = None
     last_frame: MomentText | None = None
     clock_offset_ms: float | None = None

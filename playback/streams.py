@@ -11,7 +11,7 @@ from typing import Final
 
 from base.clock import wall_us
 from base.errors import KeyreelError, NotFound
-from base.status import RecorderStatus, StreamStatus
+from base.status import RecorderStatus, StreamFigures, StreamStatus
 from base.units import US, format_time
 from clips.fmp4 import mime_type
 from index import KeyFrame, Snapshot, StreamRow
@@ -98,15 +98,14 @@ def _view(
         if running:
             view.state, view.reason = "disabled", "not-recorded"
         return view
-    for field in ("codec", "audio", "width", "height", "transport", "frames", "key_frames", "media_bytes", "packets"):
+    for field in StreamFigures.__struct_fields__:
         setattr(view, field, getattr(status, field))
-    for field in ("lost_packets", "reordered_packets", "dropped_gops", "reconnects"):
-        setattr(view, field, getattr(status, field))
+    if not running:  # the rates of a recorder that is gone are none
+        view.bitrate_bps = view.frame_rate = 0.0
     view.last_frame = moment(status.last_frame_us)
     if running:
         view.state, view.reason, view.detail = status.state, status.reason, status.detail
         view.since, view.retry_at = moment(status.since_us), moment(status.retry_at_us)
-        view.bitrate_bps, view.frame_rate = status.bitrate_bps, status.frame_rate
         if status.clock_offset_us is not None:
             view.clock_offset_ms = status.clock_offset_us / 1000
     return view

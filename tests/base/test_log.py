@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,3 +65,10 @@ def test_tracebacks_are_redacted(capsys: pytest.CaptureFixture[str]) -> None:
     line = capsys.readouterr().err
     assert "secret" not in line
     assert "Traceback" in line
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """No later test logs to a stream that was this one's."""
+    yield
+    structlog.reset_defaults()
