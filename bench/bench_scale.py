@@ -1,0 +1,103 @@
+"""Hundreds of cameras in one recorder process: what a GB and a stream cost, and whether every picture is there.
+
+Each case records `SECONDS` after a settling time, stops in order, and lets the stamps of the simulated cameras judge
+the chunk files: every picture from the first to the last, byte for byte. KEYREEL_BENCH_SECONDS makes it longer; 400
+streams of 4 Mbit/s write 200 MB a second.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from bench.harness import Load, cameras, ffmpegs, measure, recorder, status_when_recording
+from bench.machine import describe
+from bench.sizes import SMOKE, scaled
+from chunks.path import parse_chunk_path
+from simcam.stamps import verify
+from tests.e2e.node import chunk_samples
+
+SECONDS = int(os.environ.get("KEYREEL_BENCH_SECONDS", scaled(full=30, smoke=4)))
+SETTLE_S = scaled(full=10, smoke=1)
+FFMPEGS = scaled(full=10, smoke=2)
+CASES: dict[str, tuple[int, int, Literal["tcp", "udp"]]] = {
+    "200 x 4 Mbit/s": (scaled(full=200, smoke=8), 4_000_000, "tcp"),
+    "200 x 4 Mbit/s, UDP": (scaled(full=200, smoke=8), 4_000_000, "udp"),
+    "400 x 4 Mbit/s": (scaled(full=400, smoke=8), 4_000_000, "tcp"),
+    "1000 x 1 Mbit/s": (scaled(full=1000, smoke=8), 1_000_000, "tcp"),
+}
+
+
+def judged(data: Path, streams: int) -> tuple[int, int]:
+    """(pictures recorded, pictures missing or wrong) by the stamps in the chunk files."""
+    pictures = wrong = 0
+    for number in range(streams):
+        found = (data / "media" / f"cam{number}.main").glob("*/*.mp4")
+        paths = sorted(found, key=lambda path: parse_chunk_path(path).sequence)
+        samples = [sample for path in paths for sample in chunk_samples(path)]
+        report = verify(samples, "h264")
+        pictures += len(samples)
+        wrong += report.missing_pictures + len(report.mismatches) + report.unstamped + (not samples)
+    return pictures, wrong
+
+
+def scale(data: Path, streams: int, bitrate_bps: int, transport: Literal["tcp", "udp"]) -> dict[str, Any]:
+    """One case; returns its figures."""
+    simcam, urls = cameras(streams, bitrate_bps)
+    process = recorder(data, urls, transport)
+    running = [process, simcam]
+    try:
+        status_when_recording(data, streams)
+        time.sleep(SETTLE_S)
+        load = measure(process.pid, data, SECONDS)
+        process.send_signal(signal.SIGINT)
+        process.wait(120)
+        peers = ffmpegs(urls[:FFMPEGS] if transport == "tcp" else [], data.parent / "peer", SECONDS)
+        running += peers.processes
+        peer = peers.cost()
+    finally:
+        for one in running:
+            if one.poll() is None:
+                one.send_signal(signal.SIGINT)
+                one.wait(120)
+    return figures(load, streams, peer, judged(data, streams))
+
+
+def figures(load: Load, streams: int, peer: float, verdict: tuple[int, int]) -> dict[str, Any]:
+    """What the case cost, and the judges' word."""
+    return {
+        "media_mb_s": round(load.media_bytes / load.wall_s / 1e6, 1),
+        "cpu_s_per_gb": round(load.per_gb, 3),
+        "ffmpeg_cpu_s_per_gb": round(peer, 3),
+        "ratio": round(load.per_gb / peer, 3),
+        "rss_mb_per_stream": round(load.rss_bytes / streams / 1e6, 3),
+        "loop_lag_ms_p99": round(float(np.percentile(load.loop_lags_ms, 99)), 2),
+        "queue_mb_max": round(max(load.queue_bytes) / 1e6, 1),
+        "written_per_media_byte": round(load.written_bytes / load.media_bytes, 4),
+        "lost_packets": load.lost,
+        "dropped_gops": load.dropped,
+        "pictures": verdict[0],
+        "pictures_missing_or_wrong": verdict[1],
+        "smoke": SMOKE,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("case", CASES)
+def bench_scale(benchmark: Any, tmp_path: Path, case: str) -> None:
+    """Budget: ≤ 1.2 CPU-s/GB and ≤ 1/6 of ffmpeg at 200 streams, ≤ 1 MB a stream; nothing missing in any case."""
+    streams, bitrate_bps, transport = CASES[case]
+    arguments = (tmp_path / "data", streams, bitrate_bps, transport)
+    result = benchmark.pedantic(scale, args=arguments, rounds=1, iterations=1)
+    shutil.rmtree(tmp_path / "data")
+    benchmark.extra_info.update(result, machine=describe())
+    assert result["pictures_missing_or_wrong"] == 0
+    assert result["dropped_gops"] == 0
