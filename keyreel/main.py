@@ -182,6 +182,24 @@ def clip(
     write_clip(data, stream, start, end, output, json)
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="MP4, MOV, MKV, MPEG-TS, FLV or AVI with H.264 or H.265.")],
+    stream: Annotated[str, typer.Option(help="Stream that takes it, like gate.card.")],
+    data: DataOption,
+    start: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help=f"When its first picture was taken. {TIME_HELP} By the file's own word if absent."),
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Store a recorded file with its own times, byte for byte: all of it, or nothing."""
+    from keyreel.imports import run
+
+    run(data, file, stream, start, config, json)
+
+
 @app.command()
 def check(
     data: DataOption,

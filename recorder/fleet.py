@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from base.claims import StreamClaims
 from base.clock import Clock
 from base.config import Config
 from chunks.records import StoredRecord
 from chunks.writer import VolumeWriter
-from index import Camera, Index, StreamRow
+from index import Camera, Index, Snapshot, StreamRow
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.session import Session
@@ -40,6 +42,8 @@ class Fleet:
         config: Config,
         clock: Clock,
         resumed: dict[int, Resume],
+        claims: StreamClaims,
+        past: Callable[[Snapshot, StreamRow], Resume],
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self._index = index
@@ -49,10 +53,13 @@ class Fleet:
         self._config = config
         self._clock = clock
         self._resumed = resumed
+        self._claims = claims
+        self._past = past
         self._pipelines: dict[int, Pipeline] = {}
         self._handshakes = asyncio.Semaphore(config.recorder.handshakes_max)
         self._rotation = Rotation(config.recorder.chunk_s * 1_000_000, config.recorder.chunk_bytes_max)
         self._register_version = -1
+        self._busy: list[str] = []  # wanted, and claimed by another process
 
     async def follow_register(self) -> None:
         """Start, restart and stop sessions so that they match the register; cheap when nothing changed."""
@@ -66,10 +73,15 @@ class Fleet:
         await asyncio.gather(*(self._stop_session(name) for name in over))
         fresh = [name for name in wanted if name not in self.sessions]
         rows = await self._ensure_streams(fresh)
+        busy = [name for name in fresh if not self._claims.take(rows[name].id)]
+        fresh = [name for name in fresh if name not in busy]
         spread_s = START_SPREAD_S_PER_100 * len(fresh) / 100
         for name in fresh:
             self._start_session(rows[name], *wanted[name], delay_s=random.uniform(0, spread_s))
-        self._register_version = version
+        if busy != self._busy:
+            log.warning("streams that an import writes are recorded when it ends", streams=busy)
+            self._busy = busy
+        self._register_version = -1 if busy else version
 
     async def _ensure_streams(self, names: list[str]) -> dict[str, StreamRow]:
         if not names:
@@ -82,7 +94,7 @@ class Fleet:
         if pipeline is None:
             pipeline = self._pipelines[stream.id] = Pipeline(
                 stream,
-                self._resumed.pop(stream.id, Resume()),
+                self._resume(stream),
                 node=self._node,
                 rotation=self._rotation,
                 clock=self._clock,
@@ -100,6 +112,14 @@ class Fleet:
         self.sessions[stream.name] = session
         session.start(delay_s)
         log.info("stream added", stream=stream.name)
+
+    def _resume(self, stream: StreamRow) -> Resume:
+        """Where the stream goes on: as found at the start, unless a file was imported since."""
+        resumed = self._resumed.pop(stream.id, Resume())
+        with self._index.read() as snapshot:
+            if snapshot.next_sequence(stream.id) <= resumed.next_sequence:
+                return resumed
+            return self._past(snapshot, stream)
 
     async def _stop_session(self, name: str) -> None:
         await self.sessions.pop(name).stop()

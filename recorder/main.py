@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from base.claims import StreamClaims
 from base.clock import Clock, SystemClock
 from base.config import Config
 from base.datadir import DataDir
@@ -21,7 +22,7 @@ from index import Index
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.report import Reporter
-from recorder.startup import resume
+from recorder.startup import resume, resume_of
 from recorder.volumes import Volumes, open_volumes
 
 TICK_S: Final = 0.25
@@ -48,8 +49,11 @@ class Recorder:
         self._committer = Committer(self._index)
         self._volumes = Volumes(opened, config, self._committer.submit, self._volume_failed)
         resumed = resume(self._index, datadir.volumes)
-        self.fleet = Fleet(self._index, self._committer, self._volumes, datadir.node_id, config, clock, resumed)
-        datadir.run_path.mkdir(exist_ok=True)
+        self._claims = StreamClaims(datadir.run_path)
+        self.fleet = Fleet(
+            self._index, self._committer, self._volumes, datadir.node_id, config, clock, resumed, self._claims,
+            lambda snapshot, stream: resume_of(snapshot, stream, False, datadir.volumes),
+        )  # fmt: skip
         self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes)
         self._lag_s = 0.0
 
@@ -109,4 +113,5 @@ class Recorder:
         await asyncio.to_thread(self._committer.stop)
         self._report()
         self._index.close()
+        self._claims.close()
         log.info("stopped in order")

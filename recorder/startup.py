@@ -29,7 +29,7 @@ def resume(index: Index, volumes: Mapping[bytes, Path]) -> dict[int, Resume]:
     """Recover torn chunks on all volumes, index them, and say per stream where to go on."""
     crashed = _recover_all(index, volumes)
     with index.read() as snapshot:
-        return {row.id: _resume_of(snapshot, row, row.id in crashed, volumes) for row in snapshot.streams()}
+        return {row.id: resume_of(snapshot, row, row.id in crashed, volumes) for row in snapshot.streams()}
 
 
 def _recover_all(index: Index, volumes: Mapping[bytes, Path]) -> set[int]:
@@ -101,7 +101,7 @@ def _recover_one(path: Path, from_offset: int) -> list[StoredRecord]:
     return recovered.records
 
 
-def _resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Mapping[bytes, Path]) -> Resume:
+def resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Mapping[bytes, Path]) -> Resume:
     """Where a stream goes on. Sequences come from file names too: a file that could not be read keeps its number."""
     last = snapshot.last_chunk(stream.id)
     known, since_us = (last.sequence, last.start_us) if last is not None else (0, 0)

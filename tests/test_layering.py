@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BELOW_CLIPS = {"index", "chunks", "native", "base"}
-PROGRAM = {"clips", "rtsp", *BELOW_CLIPS}
+PROGRAM = {"clips", "rtsp", "sources", *BELOW_CLIPS}
 MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "native": set(),
@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "index": {"chunks", "native", "base"},
     "clips": BELOW_CLIPS,
     "rtsp": {"native", "base"},
+    "sources": {"rtsp", "native", "base"},
     "recorder": PROGRAM,
     "playback": PROGRAM,
     "simcam": PROGRAM,

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 COMMANDS = (
-    [], ["serve"], ["record"], ["play"], ["demo"], ["status"], ["timeline"], ["clip"], ["check"], ["rebuild"],
-    ["version"], ["camera"], ["camera", "add"], ["camera", "import"], ["camera", "list"], ["camera", "remove"],
+    [], ["serve"], ["record"], ["play"], ["demo"], ["status"], ["timeline"], ["clip"], ["import"], ["check"],
+    ["rebuild"], ["version"], ["camera"], ["camera", "add"], ["camera", "import"], ["camera", "list"],
+    ["camera", "remove"],
 )  # fmt: skip
 GATE = "rtsp://admin:secret@10.0.0.9/live"
 

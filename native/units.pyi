@@ -1,0 +1,9 @@
+from typing_extensions import Buffer
+
+from native.sink import Sink
+
+def push_annexb(sink: Sink, codec: str, time: int, arrival_us: int, sample: Buffer, complete: bool = True) -> bool: ...
+def push_prefixed(
+    sink: Sink, codec: str, length_bytes: int, time: int, arrival_us: int, sample: Buffer, complete: bool = True
+) -> bool: ...
+def push_frame(sink: Sink, time: int, arrival_us: int, frame: Buffer) -> None: ...
