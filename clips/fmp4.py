@@ -21,6 +21,7 @@ PLAYABLE_SOUND: Final = frozenset({"aac", "opus"})
 _TFDT: Final = struct.Struct(">Q")
 _OFFSET: Final = struct.Struct(">i")
 _KEY_FLAGS: Final = 0x02000000
+KEY_FRAGMENT_HEAD: Final = 112  # bytes of a key fragment before its picture
 
 
 def served_config(config: StreamConfig) -> StreamConfig:
@@ -69,7 +70,7 @@ def key_fragment(chunk: OpenChunk, i: int) -> bytes:
     tfhd = full_box(b"tfhd", 0, 0x020000, struct.pack(">I", VIDEO_TRACK))
     tfdt = full_box(b"tfdt", 1, 0, _TFDT.pack(dts + chunk.row.origin_90k))
     # data offset: 8 moof, 16 mfhd, 8 traf, 16 tfhd, 20 tfdt, 36 trun, 8 mdat
-    trun = full_box(b"trun", 1, 0xF01, struct.pack(">IiIIIi", 1, 112, 3600, size, _KEY_FLAGS, cts))
+    trun = full_box(b"trun", 1, 0xF01, struct.pack(">IiIIIi", 1, KEY_FRAGMENT_HEAD, 3600, size, _KEY_FLAGS, cts))
     mfhd = full_box(b"mfhd", 0, 0, struct.pack(">I", i + 1))
     return box(b"moof", mfhd, box(b"traf", tfhd, tfdt, trun)) + box(b"mdat", data[at : at + size])
 

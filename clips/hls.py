@@ -1,264 +1,103 @@
-"""HLS (RFC 8216) over the stored fragments: VOD, live and key-frame playlists, and the files they name.
+"""HLS (RFC 8216) over the stored fragments: VOD and key-frame playlists, and the files that playlists name.
 
-Kept true: a segment is whole GOPs of one chunk; its borders are the first key frames after each multiple of
-SEGMENT_US of wall time, so they never change, whoever asks and whenever; its name says chunk, first fragment and
-count, so it needs no playlist to be understood. A segment that still grows is never listed. Absences are listed as GAP.
+Kept true: a VOD playlist is made from the index alone; a file's bytes never change once it can be had; what is damaged
+is an error and never wrong bytes. Segments are defined in `clips.segments`, live playlists in `clips.hlslive`.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import numpy as np
 
-from base.errors import DamageError, NotFound, UserError
-from base.units import MEDIA_HZ, US, format_time
-from clips.fmp4 import key_fragment, served_fragment, served_init
+from base.errors import DamageError, NotFound
+from base.units import US, format_time
+from clips import playlist
+from clips.fmp4 import KEY_FRAGMENT_HEAD, key_fragment, served_fragment, served_init
+from clips.segments import SEGMENT_US, Segments, find_segments, locate
 from clips.store import ChunkStore, OpenChunk
 from clips.tables import Int64s
 from index import ChunkRow, Snapshot
 
-SEGMENT_US: Final = 4 * US
-LIVE_SEGMENTS: Final = 6
-GAP_US_MIN: Final = US // 2  # shorter absences are the normal distance of two pictures
-SEGMENT_FRAGMENTS_MAX: Final = 4096
-_NAME: Final = re.compile(r"(?:init-(\d{1,10})\.mp4|(key|seg)-(\d{1,10})-(\d{1,6})-(\d{1,4})\.m4s)", re.ASCII)
+__all__ = ["SEGMENT_US", "KeyFile", "file", "key_file", "key_playlist", "vod_playlist"]
+_NAME: Final = re.compile(r"(?:init-(\d{1,10})\.mp4|(seg|part)-(\d{10})-(\d{10,12})\.m4s)", re.ASCII)
 
 
-class Segment(NamedTuple):
-    """Fragments [first, first + fragments) of one chunk."""
-
-    row: ChunkRow
-    first: int
-    fragments: int
-    start_us: int
-    end_us: int
-    duration_s: float
-    kind: str
-
-    @property
-    def name(self) -> str:
-        """Its file name in playlists."""
-        return f"{self.kind}-{self.row.sequence}-{self.first}-{self.fragments}.m4s"
-
-
-def vod_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, end_us: int) -> str:
+def vod_playlist(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> bytes:
     """All finished segments that overlap [start_us, end_us)."""
-    rows = _rows(snapshot, stream_id, start_us, end_us)
-    name = _name(snapshot, stream_id)
-    found = [
-        segment
-        for row in rows
-        for segment in segments(store.open(name, row))
-        if segment.end_us > start_us and segment.start_us < end_us
-    ]
-    if not found:
-        raise _nothing(name, start_us, end_us)
-    offset_s = max(0, start_us - found[0].start_us) / US
+    found = find_segments(snapshot, stream_id, start_us, end_us)
+    if not len(found):
+        raise _nothing(stream_name(snapshot, stream_id), start_us, end_us)
+    offset_s = max(0, start_us - int(found.start_us[0])) / US
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", f"#EXT-X-START:TIME-OFFSET={offset_s:.3f},PRECISE=YES"]
-    return _text([*head, "#EXT-X-MEDIA-SEQUENCE:0"], found, _entries(found), end=True)
+    target = playlist.target_s(found.end_us - found.start_us)
+    body = playlist.entries(found, gaps=True)
+    return playlist.document([*head, "#EXT-X-MEDIA-SEQUENCE:0"], body, target=target, end=True)
 
 
-class LivePlaylists:
-    """Live playlists of all streams; keeps the number of each listed segment, as players tell them apart by it."""
-
-    def __init__(self, store: ChunkStore, count: int = LIVE_SEGMENTS) -> None:
-        self._store = store
-        self._count = count
-        self._told: dict[int, list[tuple[str, int, int]]] = {}  # stream: (name, number, breaks before it)
-        self._lock = threading.Lock()
-
-    def text(self, snapshot: Snapshot, stream_id: int) -> str:
-        """The newest finished segments of a stream."""
-        found = self._newest(snapshot, stream_id)
-        if not found:
-            name = _name(snapshot, stream_id)
-            raise NotFound(f"{name} has no finished segment yet; ask again in a few seconds", reason="no-footage")
-        with self._lock:
-            number, breaks = self._number(stream_id, found)
-        head = [f"#EXT-X-MEDIA-SEQUENCE:{number}", f"#EXT-X-DISCONTINUITY-SEQUENCE:{breaks}"]
-        return _text(head, found, _entries(found, gaps=False), end=False)
-
-    def _newest(self, snapshot: Snapshot, stream_id: int) -> list[Segment]:
-        name, last = _name(snapshot, stream_id), snapshot.last_chunk(stream_id)
-        found: list[Segment] = []
-        for sequence in range(last.sequence if last else 0, 0, -1):
-            row = snapshot.chunk(stream_id, sequence)
-            if row is None or len(found) >= self._count:
-                break
-            if row.fragments:
-                found = [*segments(self._store.open(name, row)), *found]
-        return found[-self._count :]
-
-    def _number(self, stream_id: int, found: list[Segment]) -> tuple[int, int]:
-        """(number of the first segment, breaks before it), going on from what was told last."""
-        told = {name: (number, breaks) for name, number, breaks in self._told.get(stream_id, [])}
-        number, breaks = told.get(found[0].name) or (0, 0)
-        if not number:
-            last = max(told.values(), default=(found[0].start_us // SEGMENT_US - 1, 0))
-            number, breaks = last[0] + 1, last[1] + bool(told)
-        kept, at = [], breaks
-        for i, segment in enumerate(found):
-            at += i > 0 and _is_break(found[i - 1], segment)
-            kept.append((segment.name, number + i, at))
-        self._told[stream_id] = kept
-        return number, breaks
-
-
-def key_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, end_us: int) -> str:
-    """Every key frame of [start_us, end_us) as a segment of its own; for scrubbing."""
-    name = _name(snapshot, stream_id)
-    found = [
-        key
-        for row in _rows(snapshot, stream_id, start_us, end_us)
-        for key in _keys(store.open(name, row))
-        if key.end_us > start_us and key.start_us < end_us
-    ]
-    if not found:
+def key_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, end_us: int) -> bytes:
+    """Every key frame of [start_us, end_us) as a byte range of its chunk's key-frame file; for scrubbing."""
+    name = stream_name(snapshot, stream_id)
+    rows = snapshot.chunks(stream_id, start_us, end_us)
+    columns = [store.key_frames(name, row) for row in rows]
+    if not rows:
         raise _nothing(name, start_us, end_us)
+    sizes = [keys.size + KEY_FRAGMENT_HEAD for keys in columns]
+    size, first = np.concatenate(sizes), np.concatenate([np.cumsum(each) - each for each in sizes])
+    none = np.zeros(len(size), np.int64)
+    at = np.repeat(np.arange(len(rows)), [len(keys.size) for keys in columns])
+    starts = np.concatenate([keys.wall_us for keys in columns])
+    ends = np.concatenate([_lasting(keys.wall_us, row) for keys, row in zip(columns, rows, strict=True)])
+    found = Segments(rows, at, none, starts, np.maximum(ends, starts + 1), none, none)
+    chosen = np.flatnonzero((ends > start_us) & (starts < end_us))
+    if not len(chosen):
+        raise _nothing(name, start_us, end_us)
+    found = found.chosen(chosen)
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-MEDIA-SEQUENCE:0"]
-    return _text(head, found, _entries(found, gaps=False), end=True)
+    body = playlist.key_entries(found, first[chosen], size[chosen])
+    return playlist.document(head, body, target=playlist.target_s(found.end_us - found.start_us), end=True)
 
 
 def file(snapshot: Snapshot, store: ChunkStore, stream_id: int, name: str) -> bytes:
-    """The bytes of a file that a playlist names; they never change."""
+    """The bytes of an init segment, a segment or a part that a playlist names; they never change."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise NotFound(f"{name[:80]!r} is no segment's name; take names from a playlist")
-    epoch, kind, sequence, first, count = match.groups()
+    epoch, kind, sequence, place = match.groups()
     if epoch is not None:
         return served_init(snapshot.config(stream_id, int(epoch)))
-    row = snapshot.chunk(stream_id, int(sequence)) if int(sequence) < 1 << 32 else None
-    if row is None:
-        raise NotFound(f"there is no chunk {sequence}; it may have expired, take names from a fresh playlist")
-    chunk = store.open(_name(snapshot, stream_id), row)
-    fragments = range(int(first), int(first) + int(count))
-    if not 0 < len(fragments) <= SEGMENT_FRAGMENTS_MAX or fragments.stop > len(chunk.table):
-        raise NotFound(f"chunk {sequence} has no fragments {first} to {fragments.stop - 1}; take names from a playlist")
+    row = chunk_row(snapshot, stream_id, int(sequence))
+    offset, stop = locate(snapshot, row, int(place)) if kind == "seg" else (int(place), int(place) + 1)
+    chunk = store.open(stream_name(snapshot, stream_id), row)
+    offsets = chunk.table.offset
+    fragments = range(int(np.searchsorted(offsets, offset)), int(np.searchsorted(offsets, stop)))
+    if not fragments or int(offsets[fragments.start]) != offset:
+        raise NotFound(f"chunk {row.sequence} has no fragment at {offset}; take names from a fresh playlist")
     config = snapshot.config(stream_id, row.epoch)
-    bad = set(store.damaged(row)).intersection(fragments)
-    if bad:
-        raise DamageError(f"fragment {min(bad)} of chunk {sequence} is damaged; this segment is a gap")
-    if kind == "key":
-        return _checked(store, row, fragments[:1], lambda i: key_fragment(chunk, i))
     return _checked(store, row, fragments, lambda i: served_fragment(chunk, i, config))
 
 
-def segments(chunk: OpenChunk) -> list[Segment]:
-    """The finished segments of one chunk."""
-    table, row = chunk.table, chunk.row
-    keys = np.flatnonzero(table.key)
-    if not len(keys):
-        return []
-    slots = table.wall_us[keys] // SEGMENT_US
-    starts = keys[np.flatnonzero(np.diff(slots, prepend=slots[0] - 1))]
-    if row.sealed:
-        starts = np.append(starts, len(table))
-    return _segments(chunk, starts[:-1], starts[1:], "seg")
+def chunk_row(snapshot: Snapshot, stream_id: int, sequence: int) -> ChunkRow:
+    """The chunk that a file's name tells; `NotFound` when it is no more."""
+    row = snapshot.chunk(stream_id, sequence) if sequence < 1 << 32 else None
+    if row is None:
+        raise NotFound(f"there is no chunk {sequence}; it may have expired, take names from a fresh playlist")
+    return row
 
 
-def _keys(chunk: OpenChunk) -> list[Segment]:
-    """The key frames of one chunk, each lasting to the next."""
-    table = chunk.table
-    keys = np.flatnonzero(table.key)
-    if not len(keys):
-        return []
-    return _segments(chunk, keys, np.append(keys[1:], len(table)), "key")
-
-
-def _segments(chunk: OpenChunk, starts: Int64s, stops: Int64s, kind: str) -> list[Segment]:
-    """A segment for fragments [start, stop) each; one lasts until the next fragment's decode time."""
-    table = chunk.table
-    last = stops - 1
-    tail_90k = (table.end_us[last] - table.wall_us[last]) * 9 // 100
-    ends_90k = table.tfdt_90k[last] + tail_90k
-    inside = stops < len(table)
-    ends_90k[inside] = table.tfdt_90k[stops[inside]]
-    seconds = np.maximum(ends_90k - table.tfdt_90k[starts], 90) / MEDIA_HZ
-    counts = np.ones_like(starts) if kind == "key" else stops - starts
-    columns = (starts, counts, table.wall_us[starts], table.end_us[last], seconds)
-    row = chunk.row
-    return [
-        Segment(row, first, count, start_us, end_us, duration_s, kind)
-        for first, count, start_us, end_us, duration_s in zip(*(column.tolist() for column in columns), strict=True)
-    ]
-
-
-def _is_break(before: Segment, after: Segment) -> bool:
-    """A player must start over: another configuration, or another media clock."""
-    return (before.row.epoch, before.row.run) != (after.row.epoch, after.row.run)
-
-
-def _entries(found: list[Segment], *, gaps: bool = True) -> Iterator[str]:
-    """Map, discontinuity, time and name of each segment, and the absences between them."""
-    longest_us = _longest_s(found) * US
-    before: Segment | None = None
-    for segment in found:
-        broken = before is not None and _is_break(before, segment)
-        if gaps and before is not None and segment.start_us - before.end_us >= GAP_US_MIN:
-            yield from _gap(before.end_us, segment.start_us, longest_us)
-            broken = True
-        if broken:
-            yield "#EXT-X-DISCONTINUITY"
-        if before is None or before.row.epoch != segment.row.epoch:
-            yield f'#EXT-X-MAP:URI="init-{segment.row.epoch}.mp4"'
-        yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(segment.start_us)}\n#EXTINF:{segment.duration_s:.5f},\n{segment.name}"
-        before = segment
-
-
-def _gap(start_us: int, end_us: int, longest_us: int) -> Iterator[str]:
-    """An absence as GAP segments no longer than the playlist's target."""
-    yield "#EXT-X-DISCONTINUITY"
-    at = start_us
-    while at < end_us:
-        stop = min(at + longest_us, end_us)
-        yield "#EXT-X-GAP"
-        yield f"#EXT-X-PROGRAM-DATE-TIME:{_date(at)}"
-        yield f"#EXTINF:{(stop - at) / US:.5f},"
-        yield f"gap-{at // 1000}.m4s"
-        at = stop
-
-
-def _text(head: list[str], found: list[Segment], entries: Iterable[str], *, end: bool) -> str:
-    lines = ["#EXTM3U", "#EXT-X-VERSION:8", f"#EXT-X-TARGETDURATION:{_longest_s(found)}"]
-    lines += ["#EXT-X-INDEPENDENT-SEGMENTS", *head, *entries]
-    if end:
-        lines.append("#EXT-X-ENDLIST")
-    return "\n".join(lines) + "\n"
-
-
-def _longest_s(found: list[Segment]) -> int:
-    return max(SEGMENT_US // US, math.ceil(max(segment.duration_s for segment in found)))
-
-
-def _date(time_us: int) -> str:
-    """RFC 3339 to the millisecond; a day's playlist has twenty thousand of them."""
-    second, part_us = divmod(time_us, US)
-    minute, second = divmod(second, 60)
-    return f"{_minute(minute)}:{second:02d}.{part_us // 1000:03d}Z"
-
-
-@lru_cache(maxsize=4096)
-def _minute(minute: int) -> str:
-    return format_time(minute * 60 * US)[:16]
-
-
-def _rows(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> list[ChunkRow]:
-    if end_us <= start_us:
-        raise UserError("end is not after start; swap them or ask for a later end", reason="bad-range")
-    return snapshot.chunks(stream_id, start_us, end_us)
-
-
-def _name(snapshot: Snapshot, stream_id: int) -> str:
+def stream_name(snapshot: Snapshot, stream_id: int) -> str:
+    """The name of a stream."""
     stream = snapshot.stream_by_id(stream_id)
     if stream is None:
         raise NotFound(f"there is no stream {stream_id}; see the list of streams")
     return stream.name
+
+
+def _lasting(walls: Int64s, row: ChunkRow) -> Int64s:
+    """Until when each key frame is shown: to the next one of its chunk."""
+    return np.append(walls[1:], row.end_us) if len(walls) else walls
 
 
 def _nothing(name: str, start_us: int, end_us: int) -> NotFound:
@@ -270,7 +109,10 @@ def _nothing(name: str, start_us: int, end_us: int) -> NotFound:
 
 
 def _checked(store: ChunkStore, row: ChunkRow, fragments: range, read: Callable[[int], bytes]) -> bytes:
-    """The fragments' bytes; a damaged one is remembered."""
+    """The fragments' bytes; a damaged one is remembered, and refused without a read the next time."""
+    bad = set(store.damaged(row)).intersection(fragments)
+    if bad:
+        raise DamageError(f"fragment {min(bad)} of chunk {row.sequence} is damaged; this segment is a gap")
     parts = []
     for i in fragments:
         try:
@@ -279,3 +121,45 @@ def _checked(store: ChunkStore, row: ChunkRow, fragments: range, read: Callable[
             store.mark_damaged(row, i)
             raise
     return b"".join(parts)
+
+
+class KeyFile:
+    """All key frames of one chunk as one file of single-picture fragments, read by byte range.
+
+    It only ever grows with its chunk: what lies before its end never changes.
+    """
+
+    def __init__(self, store: ChunkStore, chunk: OpenChunk) -> None:
+        self._store = store
+        self._chunk = chunk
+        self.final = chunk.row.sealed
+        self._fragments = np.flatnonzero(chunk.table.key)
+        sizes = chunk.table.video_size[chunk.table.video_first[self._fragments]].astype(np.int64)
+        self._bounds = np.concatenate(([0], np.cumsum(sizes + KEY_FRAGMENT_HEAD)))
+        self.size = int(self._bounds[-1])
+        self.etag = f'"keys-{chunk.file.head.opening.hex()}-{self.size}"'
+
+    @property
+    def nbytes(self) -> int:
+        """Memory this object holds, less the shared table."""
+        return self._fragments.nbytes + self._bounds.nbytes
+
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        """Bytes [start, end) of the file, each key frame's fragment checked before."""
+        start, end = max(0, start), min(end, self.size)
+        i = int(np.searchsorted(self._bounds, start, "right")) - 1
+        while start < end:
+            begin, stop = int(self._bounds[i]), min(int(self._bounds[i + 1]), end)
+            try:
+                data = key_fragment(self._chunk, int(self._fragments[i]))
+            except DamageError:
+                self._store.mark_damaged(self._chunk.row, int(self._fragments[i]))
+                raise
+            yield data[start - begin : stop - begin]
+            start, i = stop, i + 1
+
+
+def key_file(snapshot: Snapshot, store: ChunkStore, stream_id: int, sequence: int) -> KeyFile:
+    """The key frames of one chunk as a file."""
+    row = chunk_row(snapshot, stream_id, sequence)
+    return KeyFile(store, store.open(stream_name(snapshot, stream_id), row))

@@ -11,17 +11,29 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import numpy as np
 
 from base.errors import DamageError, VolumeError
 from chunks.path import chunk_path
 from chunks.reader import ChunkFile, FrameTable
 from clips.lru import Lru
+from clips.tables import Int64s
 from index import ChunkRow
 
 Key = tuple[int, int]  # stream id, chunk sequence
 FILES_MAX: Final = 512  # open at a time, of the usual limit of 1,024 per process
 DAMAGED_MAX: Final = 65_536  # fragments remembered; past that they are found again when read
+KEYS_BYTES_MAX: Final = 32 << 20  # of key-frame columns kept: some months of one stream
+KEYS_CHUNKS_MAX: Final = 65_536
+
+
+class KeyColumns(NamedTuple):
+    """The key frames of a chunk: wall times, and bytes of each picture."""
+
+    wall_us: Int64s
+    size: Int64s
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,7 @@ class ChunkStore:
     ) -> None:
         self._volumes = volumes
         self._open: Lru[Key, OpenChunk] = Lru(bytes_max, files_max)
+        self._keys: Lru[Key, KeyColumns] = Lru(KEYS_BYTES_MAX, KEYS_CHUNKS_MAX)
         self._damaged: set[tuple[int, int, int]] = set()
         self._lock = threading.Lock()
 
@@ -60,6 +73,18 @@ class ChunkStore:
             fresh = self._load(stream_name, row)
         self._open.put(key, fresh, fresh.table.nbytes)
         return fresh
+
+    def key_frames(self, stream_name: str, row: ChunkRow) -> KeyColumns:
+        """The chunk's key frames; those of a sealed chunk are kept beyond its table."""
+        key = (row.stream_id, row.sequence)
+        if row.sealed and (kept := self._keys.get(key)) is not None:
+            return kept
+        table = self.open(stream_name, row).table
+        at = np.flatnonzero(table.key)
+        found = KeyColumns(table.wall_us[at], table.video_size[table.video_first[at]].astype(np.int64))
+        if row.sealed:
+            self._keys.put(key, found, found.wall_us.nbytes + found.size.nbytes + 256)
+        return found
 
     def path(self, stream_name: str, row: ChunkRow) -> Path:
         """Where the chunk lies; `VolumeError` when its volume is not here."""
@@ -91,6 +116,7 @@ class ChunkStore:
     def close(self) -> None:
         """Forget all; files close when their last reader lets go."""
         self._open.clear()
+        self._keys.clear()
 
     @property
     def held_bytes(self) -> int:

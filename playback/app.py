@@ -116,7 +116,8 @@ def _count(metrics: Metrics) -> Middleware:
         status = 499  # the client went away
         try:
             answer = await handler(request)
-            status = answer.status
+            gone = request.transport is None or request.transport.is_closing()
+            status = 499 if gone else answer.status
             return answer
         finally:
             metrics.requests.labels(call, str(status)).inc()

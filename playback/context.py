@@ -17,7 +17,7 @@ from aiohttp import web
 
 from base.config import ApiConfig
 from base.status import RecorderStatus, read_status
-from clips.hls import LivePlaylists
+from clips.hlslive import LivePlaylists
 from clips.store import ChunkStore
 from index import Index, Snapshot
 from playback.clipcache import ClipCache

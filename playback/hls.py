@@ -1,37 +1,47 @@
-"""HLS over HTTP: playlists and the segments they name.
+"""HLS over HTTP: playlists and the files they name.
 
-Kept true: a segment's bytes never change, so its answer may be kept for ever; a playlist is made anew for each request.
+Kept true: a segment's bytes never change, so its answer may be kept for ever; a playlist is made anew for each request;
+a blocking reload waits without a thread, for a bounded time, and counts as a live view.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
 
+from base.errors import NotFound, UserError
 from clips import hls as clips_hls
+from clips.hls import KeyFile
+from clips.hlslive import LiveText
+from clips.segments import SEGMENT_US
 from index import ChunkRow, Snapshot
 from playback.calls import Ask, NoQuery, range_asked
-from playback.lanes import chunks_between, newest_chunk, read_media
-from playback.schema import RangeQuery
+from playback.context import Context
+from playback.lanes import chunks_between, find_lane, newest_chunk, read_media
+from playback.media import send_file
+from playback.problems import Problem
+from playback.schema import LiveHlsQuery, RangeQuery
+from playback.streams import find_stream
 
 PLAYLIST: Final = "application/vnd.apple.mpegurl"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
 _SEQUENCE_MAX: Final = 2**32 - 1
+_BLOCKED_S: Final = 3 * SEGMENT_US / 1e6  # RFC 8216bis §6.2.5.2: three target durations, then 503
+_LOOK_S: Final = 0.1
+_AHEAD_MAX: Final = 2  # segments beyond the newest that may be waited for
 
 
 async def vod(ask: Ask[RangeQuery, None]) -> web.Response:
-    """GET /streams/{id}/hls/vod.m3u8."""
+    """GET /streams/{id}/hls/vod.m3u8: from the index alone, no volume is touched."""
     start_us, end_us = range_asked(ask.query.start, ask.query.end)
-    return _playlist(
-        await read_media(
-            ask.context,
-            ask.id,
-            chunks_between(start_us, end_us),
-            lambda snapshot, store, stream_id: clips_hls.vod_playlist(snapshot, store, stream_id, start_us, end_us),
-        )
-    )
+
+    def make(snapshot: Snapshot) -> bytes:
+        return clips_hls.vod_playlist(snapshot, find_stream(snapshot, ask.id).id, start_us, end_us)
+
+    return _playlist(await ask.context.read(make))
 
 
 async def iframes(ask: Ask[RangeQuery, None]) -> web.Response:
@@ -47,18 +57,55 @@ async def iframes(ask: Ask[RangeQuery, None]) -> web.Response:
     )
 
 
-async def live(ask: Ask[NoQuery, None]) -> web.Response:
-    """GET /streams/{id}/hls/live.m3u8."""
-    playlists = ask.context.live_playlists
-    text = await read_media(
-        ask.context, ask.id, newest_chunk, lambda snapshot, _store, stream_id: playlists.text(snapshot, stream_id)
+async def live(ask: Ask[LiveHlsQuery, None]) -> web.Response:
+    """GET /streams/{id}/hls/live.m3u8; with `_HLS_msn` the answer waits until that segment or part is in it."""
+    number, part = ask.query.msn, ask.query.part
+    if number is None:
+        if part is not None:
+            raise UserError("_HLS_part needs _HLS_msn; give both", reason="bad-query")
+        return _playlist((await _live_text(ask.context, ask.id)).text)
+    with ask.context.live.hold():
+        try:
+            async with asyncio.timeout(_BLOCKED_S):
+                return await _awaited(ask, number, part)
+        except TimeoutError:
+            detail = f"segment {number} has not come within {_BLOCKED_S:.0f} s; the camera may be gone, ask without it"
+            raise Problem(503, "no-news", detail, retry_after_s=5) from None
+
+
+async def _awaited(ask: Ask[LiveHlsQuery, None], number: int, part: int | None) -> web.Response:
+    """The playlist once it has what was asked for; looked for anew only when the stream has grown."""
+    size: tuple[int, int] | None = None
+    while True:
+        grown = await ask.context.read(lambda snapshot: _size(snapshot, ask.id))
+        if grown != size:
+            size = grown
+            found = await _live_text(ask.context, ask.id)
+            if number > found.growing + _AHEAD_MAX:
+                raise UserError(f"_HLS_msn {number} is too far ahead of {found.growing}; reload", reason="bad-query")
+            if found.growing > number or (part is not None and found.growing == number and found.parts > part):
+                return _playlist(found.text)
+        await asyncio.sleep(_LOOK_S)
+
+
+def _size(snapshot: Snapshot, name: str) -> tuple[int, int]:
+    """Chunk and bytes a stream has reached."""
+    last = snapshot.last_chunk(find_stream(snapshot, name).id)
+    return (last.sequence, last.size + last.sealed) if last else (0, 0)
+
+
+async def _live_text(context: Context, name: str) -> LiveText:
+    playlists = context.live_playlists
+    return await read_media(
+        context, name, newest_chunk, lambda snapshot, _store, stream_id: playlists.text(snapshot, stream_id)
     )
-    return _playlist(text)
 
 
-async def segment(ask: Ask[NoQuery, None]) -> web.Response:
+async def segment(ask: Ask[NoQuery, None]) -> web.StreamResponse:
     """GET /streams/{id}/hls/{segment}."""
     name = ask.request.match_info["segment"]
+    if name.startswith("keys-"):
+        return await _key_file(ask, name)
     body = await read_media(
         ask.context,
         ask.id,
@@ -68,14 +115,37 @@ async def segment(ask: Ask[NoQuery, None]) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": "video/mp4", "Cache-Control": _FOR_EVER})
 
 
+async def _key_file(ask: Ask[NoQuery, None], name: str) -> web.StreamResponse:
+    """The key frames of a chunk, by byte range."""
+    digits, dot, ending = name.removeprefix("keys-").partition(".")
+    if not (_is_sequence(digits) and len(digits) == 10 and dot and ending == "m4s"):
+        raise NotFound(f"{name[:80]!r} is no segment's name; take names from a playlist")
+    sequence = int(digits)
+    stream_id, lane = await find_lane(
+        ask.context, ask.id, lambda snapshot, stream_id: (snapshot.chunk(stream_id, sequence),)
+    )
+
+    def build() -> KeyFile:
+        with ask.context.index.read() as snapshot:
+            return clips_hls.key_file(snapshot, ask.context.store, stream_id, sequence)
+
+    file = await ask.context.workers.run(lane, build)
+    kept = _FOR_EVER if file.final else "private, no-cache"
+    with ask.context.clips.hold():
+        headers = {"ETag": file.etag, "Accept-Ranges": "bytes", "Cache-Control": kept}
+        return await send_file(ask, file, lane, headers)
+
+
+def _is_sequence(digits: str) -> bool:
+    return digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= _SEQUENCE_MAX
+
+
 def _chunk_of(snapshot: Snapshot, stream_id: int, name: str) -> Iterable[ChunkRow | None]:
     """The chunk that a segment's name tells, so that the volume is known before it is touched."""
     _, _, rest = name.partition("-")
     digits = rest.partition("-")[0]
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 10) or int(digits) > _SEQUENCE_MAX:
-        return ()
-    return (snapshot.chunk(stream_id, int(digits)),)
+    return (snapshot.chunk(stream_id, int(digits)),) if _is_sequence(digits) else ()
 
 
-def _playlist(text: str) -> web.Response:
-    return web.Response(body=text.encode(), headers={"Content-Type": PLAYLIST, "Cache-Control": "no-cache"})
+def _playlist(text: bytes) -> web.Response:
+    return web.Response(body=text, headers={"Content-Type": PLAYLIST, "Cache-Control": "no-cache"})

@@ -35,6 +35,16 @@ def lane_of(rows: Iterable[ChunkRow | None]) -> Hashable:
     return next(iter(volumes)) if len(volumes) == 1 else volumes
 
 
+async def find_lane(context: Context, name: str, pick: Pick) -> tuple[int, Hashable]:
+    """(id of the stream, lane for reading the chunks that `pick` names)."""
+
+    def look(snapshot: Snapshot) -> tuple[int, Hashable]:
+        stream_id = find_stream(snapshot, name).id
+        return stream_id, lane_of(pick(snapshot, stream_id))
+
+    return await context.read(look)
+
+
 async def read_media(
     context: Context, name: str, pick: Pick, read: Read[T], *, beside: str = "", threads: int = 0
 ) -> T:
@@ -43,11 +53,7 @@ async def read_media(
     With `beside`, in a lane of that name next to it, of so many `threads`: for what takes a processor, not a disk.
     """
 
-    def look(snapshot: Snapshot) -> tuple[int, Hashable]:
-        stream_id = find_stream(snapshot, name).id
-        return stream_id, lane_of(pick(snapshot, stream_id))
-
-    stream_id, lane = await context.read(look)
+    stream_id, lane = await find_lane(context, name, pick)
 
     def inside() -> T:
         with context.index.read() as snapshot:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ from base.clock import wall_us
 from base.errors import KeyreelError
 from base.log import get_logger
 from base.units import US, format_time, utc
+from clips.hls import KeyFile
 from clips.mp4 import Block, ClipFile
 from clips.picture import frame_jpeg
 from clips.plan import plan
@@ -33,6 +34,7 @@ from playback.schema import ClipQuery, FrameQuery
 from playback.streams import find_stream
 
 MP4: Final = "video/mp4"
+_FIRST_BYTES: Final = 1 << 14  # read before the first byte leaves
 _BLOCK_BYTES: Final = 1 << 20  # handed from a thread to the loop at a time
 _SETTLED_US: Final = 60 * US  # a picture older than this is the one for its moment for ever
 _LOG: Final = get_logger()
@@ -61,7 +63,7 @@ async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
             "Content-Disposition": _disposition(ask.id, start_us, end_us, ask.query.download),
         }
         try:
-            return await _send_file(ask, laid, headers)
+            return await send_file(ask, laid.file, laid.lane, headers)
         except BrokenOff:
             context.laid.drop(key)
             raise
@@ -91,9 +93,11 @@ def _disposition(name: str, start_us: int, end_us: int, download: bool) -> str:
     return f'{"attachment" if download else "inline"}; filename="{safe}_{times}.mp4"'
 
 
-async def _send_file(ask: Ask[ClipQuery, None], laid: Laid, headers: dict[str, str]) -> web.StreamResponse:
-    """The answer to one conditional, ranged or plain request for a clip."""
-    request, file = ask.request, laid.file
+async def send_file(
+    ask: Ask[Any, None], file: ClipFile | KeyFile, lane: Hashable, headers: dict[str, str]
+) -> web.StreamResponse:
+    """The answer to one conditional, ranged or plain request for a virtual file."""
+    request = ask.request
     asked = request.headers
     outcome = precondition(request.method, asked.get("If-Match"), asked.get("If-None-Match"), file.etag)
     if outcome == 304:
@@ -114,11 +118,11 @@ async def _send_file(ask: Ask[ClipQuery, None], laid: Laid, headers: dict[str, s
     answer.content_length = shape.length
     await answer.prepare(request)
     if request.method != "HEAD":
-        await stream_blocks(ask, answer, laid.lane, _blocks(file, shape))
+        await stream_blocks(ask, answer, lane, _blocks(file, shape))
     return answer
 
 
-def _blocks(file: ClipFile, shape: RangePlan) -> Iterator[Block]:
+def _blocks(file: ClipFile | KeyFile, shape: RangePlan) -> Iterator[Block]:
     """The body's bytes as they come from the file."""
     if not shape.parts:
         yield from file.read(0, file.size)
@@ -130,37 +134,38 @@ def _blocks(file: ClipFile, shape: RangePlan) -> Iterator[Block]:
         yield shape.tail
 
 
-def _gathered(blocks: Iterable[Block]) -> Iterator[Block]:
-    """The same bytes in blocks of about `_BLOCK_BYTES`, as each costs a change of threads."""
+def _gathered(blocks: Iterable[Block]) -> Iterator[list[Block]]:
+    """The same blocks in lists, as each costs a change of threads: the first list small, so that it leaves at once."""
     held: list[Block] = []
-    size = 0
+    size, wanted = 0, _FIRST_BYTES
     for block in blocks:
         held.append(block)
         size += len(block)
-        if size >= _BLOCK_BYTES:
-            yield held[0] if len(held) == 1 else b"".join(held)
-            held, size = [], 0
+        if size >= wanted:
+            yield held
+            held, size, wanted = [], 0, min(wanted * 4, _BLOCK_BYTES)
     if held:
-        yield b"".join(held)
+        yield held
 
 
 async def stream_blocks(
-    ask: Ask[ClipQuery, None], answer: web.StreamResponse, lane: Hashable, blocks: Iterable[Block]
+    ask: Ask[Any, None], answer: web.StreamResponse, lane: Hashable, blocks: Iterable[Block]
 ) -> None:
-    """Send blocks read in `lane`'s threads; the next one is read while the last one is sent."""
+    """Send blocks read in `lane`'s threads; the next ones are read while the last ones are sent."""
     context = ask.context
     sent = ask.request.app[METRICS].media_bytes
     source = _gathered(blocks)
-    reading = _next_block(context, lane, source)
+    reading = _next_blocks(context, lane, source)
     try:
-        while (block := await reading) is not None:
-            reading = _next_block(context, lane, source)
-            async with asyncio.timeout(context.stall_s):
-                await answer.write(block)
-            sent.inc(len(block))
+        while (held := await reading) is not None:
+            reading = _next_blocks(context, lane, source)
+            for block in held:
+                async with asyncio.timeout(context.stall_s):
+                    await answer.write(block)
+                sent.inc(len(block))
         await answer.write_eof()
     except ConnectionError:
-        raise  # the client went away
+        return  # the client went away; nobody is left to tell
     except (KeyreelError, Problem, OSError) as error:
         _LOG.warning("clip broken off", path=ask.request.path, error=str(error) or type(error).__name__)
         break_off(ask.request)
@@ -170,7 +175,7 @@ async def stream_blocks(
             reading.exception()  # seen, as nobody awaits it any more
 
 
-def _next_block(context: Context, lane: Hashable, source: Iterator[Block]) -> asyncio.Task[Block | None]:
+def _next_blocks(context: Context, lane: Hashable, source: Iterator[list[Block]]) -> asyncio.Task[list[Block] | None]:
     return asyncio.ensure_future(context.workers.run(lane, lambda: next(source, None)))
 
 

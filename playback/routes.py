@@ -18,6 +18,7 @@ from playback.schema import (
     ClipQuery,
     FrameQuery,
     HealthView,
+    LiveHlsQuery,
     LiveText,
     RangeQuery,
     SeekBody,
@@ -66,11 +67,12 @@ _HLS_CALLS: Final = (
     Call("GET", f"{_STREAM}/hls/vod.m3u8", hls.vod, "HLS playlist of a range",
          {200: Answer("the playlist", media_types=_M3U8)}, query=RangeQuery, problems=(404,), tag="hls"),
     Call("GET", f"{_STREAM}/hls/live.m3u8", hls.live, "HLS playlist that follows the recording",
-         {200: Answer("the playlist", media_types=_M3U8)}, problems=(404,), tag="hls"),
+         {200: Answer("the playlist", media_types=_M3U8)}, query=LiveHlsQuery, problems=(404, 503), tag="hls"),
     Call("GET", f"{_STREAM}/hls/iframes.m3u8", hls.iframes, "HLS playlist of key frames, for scrubbing",
          {200: Answer("the playlist", media_types=_M3U8)}, query=RangeQuery, problems=(404,), tag="hls"),
-    Call("GET", f"{_STREAM}/hls/{{segment}}", hls.segment, "An init or media segment, named by a playlist",
-         {200: Answer("the segment, unchanging", media_types=_MP4)}, problems=(404,), tag="hls"),
+    Call("GET", f"{_STREAM}/hls/{{segment}}", hls.segment, "A file that a playlist names",
+         {200: Answer("init segment, segment, part or key frames; unchanging", media_types=_MP4),
+          206: Answer("parts of it", media_types=_MP4)}, problems=(404, 416), tag="hls"),
 )  # fmt: skip
 
 _NODE_CALLS: Final = (

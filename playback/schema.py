@@ -113,6 +113,13 @@ class RangeQuery(_Query):
     end: MomentText
 
 
+class LiveHlsQuery(_Query):
+    """What a blocking reload waits for: a media sequence number, and a part of that segment."""
+
+    msn: Annotated[int, Meta(ge=0, le=1 << 53)] | None = msgspec.field(default=None, name="_HLS_msn")
+    part: Annotated[int, Meta(ge=0, le=10_000)] | None = msgspec.field(default=None, name="_HLS_part")
+
+
 class FrameQuery(_Query):
     """Which picture: the last one at or before `at`; the newest without it."""
 

@@ -12,14 +12,16 @@ from support import T0, Recording, audio, shown, video
 
 from base.errors import DamageError, NotFound
 from base.units import US
-from clips import hls
+from chunks.records import Gap, GapCause
+from clips import hls, hlslive
+from clips.segments import find_segments
 
 
 def playlist(recording: Recording, start_s: float, end_s: float) -> str:
     recording.flush()
     with recording.index.read() as snapshot:
         asked = T0 + round(start_s * US), T0 + round(end_s * US)
-        return hls.vod_playlist(snapshot, recording.store, recording.stream_id, *asked)
+        return hls.vod_playlist(snapshot, recording.stream_id, *asked).decode()
 
 
 def named(text: str) -> list[str]:
@@ -51,10 +53,31 @@ def test_what_still_grows_is_not_listed(recording: Recording) -> None:
     text = playlist(recording, 0, 60)
     before = named(text)
     assert sum(float(x) for x in re.findall(r"#EXTINF:([\d.]+)", text)) == pytest.approx(8, abs=0.01)
+    assert before == [f"seg-0000000001-{(T0 + i * 4 * US) // (4 * US):010}.m4s" for i in range(2)]
+    growing = f"seg-0000000001-{(T0 + 8 * US) // (4 * US):010}.m4s"
+    with pytest.raises(NotFound, match="still grows"):
+        fetch(recording, growing)
+
+
+def test_a_playlist_opens_no_file(recording: Recording) -> None:
+    recording.add(video(), repeat=10, chunk_s=16)
+    recording.flush()
+    for path in recording.chunk_paths():
+        path.unlink()
+    assert len(named(playlist(recording, 0, 40))) == 10
+
+
+def test_a_hole_inside_a_chunk_ends_the_segment_before_it(recording: Recording) -> None:
+    recording.add(video(), repeat=3)
+    recording.flush()
+    with recording.index.write() as transaction:
+        transaction.apply([Gap(recording.stream_id, T0 + 3 * US, T0 + 4 * US, GapCause.PACKET_LOSS, 7)])
+    text = playlist(recording, 0, 12)
+    assert "#EXTINF:0003.00000,\n" in text
+    assert text.count("#EXT-X-GAP") == 1
     with recording.index.read() as snapshot:
-        row = snapshot.chunks(recording.stream_id, T0, T0 + US)[0]
-        grown = recording.store.open(recording.name, row).table
-    assert int(before[-1].split("-")[2]) + int(before[-1].split("-")[3].split(".")[0]) < len(grown)
+        found = find_segments(snapshot, recording.stream_id, T0, T0 + 12 * US)
+    assert found.end_us.tolist() == [T0 + 3 * US, T0 + 8 * US, T0 + 12 * US]
 
 
 def test_gaps_breaks_maps_and_times(recording: Recording) -> None:
@@ -94,23 +117,33 @@ def test_key_frames_alone(recording: Recording) -> None:
     recording.add(video(b_frames=2), audio(), chunk_s=2)
     recording.flush()
     with recording.index.read() as snapshot:
-        text = hls.key_playlist(snapshot, recording.store, recording.stream_id, T0 + US, T0 + 4 * US)
+        text = hls.key_playlist(snapshot, recording.store, recording.stream_id, T0 + US, T0 + 4 * US).decode()
+        ranges = re.findall(r"#EXT-X-BYTERANGE:(\d+)@(\d+)\nkeys-(\d+)\.m4s", text)
+        files = {int(n): hls.key_file(snapshot, recording.store, recording.stream_id, int(n)) for _, _, n in ranges}
     assert "#EXT-X-I-FRAMES-ONLY" in text
-    names = named(text)
-    data = fetch(recording, "init-1.mp4") + b"".join(fetch(recording, name) for name in names)
+    data = fetch(recording, "init-1.mp4")
+    for size, first, number in ranges:
+        one = b"".join(files[int(number)].read(int(first), int(first) + int(size)))
+        assert len(one) == int(size)
+        assert one[4:8] == b"moof"
+        data += one
     assert [number for _, number in shown(data)] == [25, 50, 75]
+    whole = b"".join(files[2].read(0, files[2].size))
+    for first, end in ((0, 1), (5, 3000), (files[2].size - 7, files[2].size + 10)):
+        assert b"".join(files[2].read(first, end)) == whole[first:end]
 
 
 def test_live_numbers_go_on_from_what_was_told(recording: Recording) -> None:
-    lists = hls.LivePlaylists(recording.store, count=3)
+    lists = hlslive.LivePlaylists(recording.store, count=3)
     told: dict[str, int] = {}
     breaks = 0
     for turn in range(6):
         recording.add(video(), repeat=2, start_us=T0 + turn * 8 * US, chunk_s=4)
         recording.flush()
         with recording.index.read() as snapshot:
-            text = lists.text(snapshot, recording.stream_id)
-            assert lists.text(snapshot, recording.stream_id) == text
+            found = lists.text(snapshot, recording.stream_id)
+            assert lists.text(snapshot, recording.stream_id) == found
+            text = found.text.decode()
         number = int(re.findall(r"MEDIA-SEQUENCE:(\d+)", text)[0])
         after = int(re.findall(r"DISCONTINUITY-SEQUENCE:(\d+)", text)[0])
         assert after >= breaks
@@ -120,20 +153,44 @@ def test_live_numbers_go_on_from_what_was_told(recording: Recording) -> None:
         assert "#EXT-X-ENDLIST" not in text
 
 
+def test_the_growing_segment_is_told_in_parts(recording: Recording) -> None:
+    recording.add(video(), repeat=3, seal=False, fragment_90k=45_000)
+    recording.flush()
+    lists = hlslive.LivePlaylists(recording.store)
+    with recording.index.read() as snapshot:
+        text, growing, parts = lists.text(snapshot, recording.stream_id)
+    lines = text.decode().splitlines()
+    number = int(re.findall(r"MEDIA-SEQUENCE:(\d+)", text.decode())[0])
+    assert growing == number + 2
+    assert "CAN-BLOCK-RELOAD=YES" in text.decode()
+    told = [line for line in lines if line.startswith("#EXT-X-PART:")]
+    assert parts == len(told[16:]) == 8, "two segments of eight parts, and 4 s that may go on"
+    assert told[0].endswith("INDEPENDENT=YES")
+    assert sum(",INDEPENDENT=YES" in line for line in told) == 12
+    names = re.findall(r'URI="(part-[^"]+)"', text.decode())
+    whole = b"".join(fetch(recording, name) for name in names[8:16])
+    assert whole == fetch(recording, named(text.decode())[-1])
+    data = fetch(recording, "init-1.mp4") + b"".join(fetch(recording, name) for name in names)
+    with av.open(io.BytesIO(data)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) == 300
+
+
 def test_nothing_to_list(recording: Recording) -> None:
     recording.add(video(), seal=False)
     recording.flush()
     with pytest.raises(NotFound):
         playlist(recording, 100, 200)
     with recording.index.read() as snapshot, pytest.raises(NotFound, match="no finished segment yet"):
-        hls.LivePlaylists(recording.store).text(snapshot, recording.stream_id)
+        hlslive.LivePlaylists(recording.store).text(snapshot, recording.stream_id)
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "", "..", "init-9.mp4", "seg-1-0-0.m4s", "seg-1-0-9999.m4s", "seg-9-0-1.m4s", "seg-9999999999-0-1.m4s",
-        "seg-1-99999-1.m4s", "seg-1-0-1.m4s/..", "gap-5.m4s", "key-1-400-1.m4s", "x" * 5000, "seg-١-0-1.m4s",
+        "", "..", "init-9.mp4", "seg-1-0-0.m4s", "seg-0000000001-0000000000.m4s", "seg-0000000009-0443082150.m4s",
+        "seg-9999999999-0443082150.m4s", "seg-0000000001-443082150.m4s", "seg-0000000001-0443082150.m4s/..",
+        "gap-5.m4s", "part-0000000001-000000000007.m4s", "part-0000000001-999999999999.m4s", "x" * 5000,
+        "seg-000000000١-0443082150.m4s",
     ],
 )  # fmt: skip
 def test_names_of_nothing(recording: Recording, name: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from base.units import US, format_time
 from tests.playback.conftest import T0, Node, StartNode
-from tests.support import Recording
+from tests.support import Recording, audio, video
 
 HLS = "/api/v1/streams/gate.main/hls"
 
@@ -44,15 +46,38 @@ async def test_live_and_key_frame_playlists(node: Node) -> None:
     assert "#EXT-X-ENDLIST" not in live
     keys = await (await node.get(f"{HLS}/iframes.m3u8", params=between(0, 20))).text()
     assert "#EXT-X-I-FRAMES-ONLY" in keys
-    names = [line for line in keys.splitlines() if line.startswith("key-")]
-    assert len(names) == 20
-    assert (await (await node.get(f"{HLS}/{names[3]}")).read())[4:8] == b"moof"
+    ranges = re.findall(r"#EXT-X-BYTERANGE:(\d+)@(\d+)\n(keys-\d+\.m4s)", keys)
+    assert len(ranges) == 20
+    size, first, name = ranges[3]
+    answer = await node.get(f"{HLS}/{name}", headers={"Range": f"bytes={int(first)}-{int(first) + int(size) - 1}"})
+    assert answer.status == 206
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert (await answer.read())[4:8] == b"moof"
+
+
+async def test_a_blocking_reload_answers_when_the_part_is_there(node: Node, recording: Recording) -> None:
+    path = f"{HLS}/live.m3u8"
+    text = await (await node.get(path)).text()
+    number = int(re.findall(r"MEDIA-SEQUENCE:(\d+)", text)[0]) + text.count("#EXTINF")
+    assert await (await node.get(path, params={"_HLS_msn": number - 1})).text() == text
+    waiting = asyncio.create_task(node.get(path, params={"_HLS_msn": number, "_HLS_part": 2}))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(recording.add, video(), audio(), start_us=T0 + 40 * US, seal=False)
+    await asyncio.to_thread(recording.flush)
+    async with asyncio.timeout(20):
+        later = await (await waiting).text()
+    assert later.count("#EXT-X-PART:") > text.count("#EXT-X-PART:") + 2
+    await node.problem("GET", path, 400, params={"_HLS_msn": number + 50})
+    await node.problem("GET", path, 400, params={"_HLS_part": 1})
 
 
 @pytest.mark.parametrize(
     "name",
-    ["seg-1-0-0.m4s", "seg-99-0-1.m4s", "seg-1-900-5.m4s", "seg-9999999999-0-1.m4s", "init-77.mp4", "x", "seg--1.m4s"],
-)
+    [
+        "seg-1-0-0.m4s", "seg-0000000099-0443082150.m4s", "seg-9999999999-0000000001.m4s", "init-77.mp4", "x",
+        "seg--1.m4s", "keys-0000000077.m4s", "keys-1.m4s", "keys-.m4s", "keys-9999999999.m4s",
+    ],
+)  # fmt: skip
 async def test_unknown_segments_are_problems(node: Node, name: str) -> None:
     assert (await node.problem("GET", f"{HLS}/{name}", 404))["detail"]
 
@@ -70,8 +95,6 @@ async def test_ffmpeg_plays_the_playlist(node: Node, tmp_path: Path) -> None:
     url = node.url(f"{HLS}/vod.m3u8?{query}")
     command = ["ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-show_entries"]
     command += ["stream=nb_read_frames", "-of", "csv=p=0", "-i", url]
-    import asyncio
-
     probe: Any = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60)
     assert int(probe.stdout.strip().split("\n")[0].rstrip(",")) == 500, probe.stderr
 
