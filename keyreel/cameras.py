@@ -59,6 +59,17 @@ def add(data: Path, cameras: list[Camera], *, replace: bool, as_json: bool) -> N
         print(f"{len(cameras)} cameras, {len(changed)} of them new or changed")
 
 
+def main_address(url: str | None, onvif: str | None, user: str, password: str, profile: str, tls_verify: bool) -> str:
+    """The main stream's address: as given, or as the ONVIF device says."""
+    if (url is None) == (onvif is None):
+        raise UserError("name the camera by its address or by --onvif HOST, one of the two")
+    if url is not None:
+        return url
+    from keyreel.onvif import stream_url
+
+    return stream_url(onvif or "", user, password, profile, tls_verify)
+
+
 def show(data: Path, as_json: bool) -> None:
     """Print the register."""
     with open_index(data) as index, index.read() as snapshot:

@@ -31,6 +31,10 @@ ListenOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document for scripts.")]
 StreamArgument = Annotated[str, typer.Argument(help="Stream, like gate.main.")]
+UserOption = Annotated[str, typer.Option("--user", help="ONVIF user of the camera.")]
+PasswordOption = Annotated[
+    str, typer.Option("--password", envvar="KEYREEL_CAMERA_PASSWORD", help="That user's password; sent as a digest.")
+]
 TIME_HELP = "RFC 3339 with an offset, like 2026-03-01T08:30:00+07:00."
 
 app = typer.Typer(
@@ -85,8 +89,18 @@ def demo(
 @camera_app.command("add")
 def camera_add(
     camera_id: Annotated[str, typer.Argument(metavar="ID", help="Short name: a-z, 0-9, '_' and '-'.")],
-    url: Annotated[str, typer.Argument(help="rtsp:// or rtsps:// address of the main stream.")],
     data: DataOption,
+    url: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="rtsp:// or rtsps:// address of the main stream; none with --onvif."),
+    ] = None,
+    onvif: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="HOST[:PORT]", help="Ask this ONVIF device for the address."),
+    ] = None,
+    user: UserOption = "",
+    password: PasswordOption = "",
+    profile: Annotated[str, typer.Option(help="ONVIF profile; the largest picture if absent.")] = "",
     sub: Annotated[Optional[str], typer.Option(help="Address of the sub stream.")] = None,  # noqa: UP045
     transport: Annotated[str, typer.Option(help="tcp or udp.")] = "tcp",
     allow_basic: Annotated[bool, typer.Option("--allow-basic", help="Send the password in clear if asked to.")] = False,
@@ -98,11 +112,11 @@ def camera_add(
 ) -> None:
     """Register a camera; a running recorder starts with it within a second."""
     from index import Camera
-    from keyreel.cameras import add
+    from keyreel.cameras import add, main_address
 
     camera = Camera(
         id=camera_id,
-        main=url,
+        main=main_address(url, onvif, user, password, profile, tls_verify),
         sub=sub,
         transport=transport,  # type: ignore[arg-type]
         allow_basic=allow_basic,
@@ -111,6 +125,28 @@ def camera_add(
         note=note,
     )
     add(data, [camera], replace=replace, as_json=json)
+
+
+@camera_app.command("discover")
+def camera_discover(
+    timeout: Annotated[float, typer.Option(min=0.1, max=60, help="How long to listen for answers, seconds.")] = 3.0,
+    interface: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="IPV4", help="Address of ours to ask from; may be repeated; all if absent."),
+    ] = None,
+    host: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="HOST[:PORT]", help="Read this device instead of asking around; may be repeated."),
+    ] = None,
+    user: UserOption = "",
+    password: PasswordOption = "",
+    tls_verify: Annotated[bool, typer.Option(help="Check the certificates of https:// devices.")] = True,
+    json: JsonOption = False,
+) -> None:
+    """ONVIF devices on the network; with --user also their profiles, stream addresses, codecs and clocks."""
+    from keyreel.onvif import show_discovered
+
+    show_discovered(timeout, interface or [], host or [], user, password, tls_verify, json)
 
 
 @camera_app.command("import")

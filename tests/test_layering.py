@@ -30,6 +30,8 @@ OWNED_BY: dict[str, set[str]] = {
     "aiohttp": {"playback", "keyreel"},
     "typer": {"keyreel", "simcam"},
     "rich": {"keyreel"},
+    "onveef": {"sources"},
+    "httpx": {"sources"},
 }
 LINES_MAX = 500
 CIMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import\b|c?import\s+([\w.]+))", re.MULTILINE)

@@ -12,7 +12,8 @@ import pytest
 
 COMMANDS = (
     [], ["serve"], ["record"], ["play"], ["demo"], ["status"], ["timeline"], ["clip"], ["import"], ["check"],
-    ["rebuild"], ["version"], ["camera"], ["camera", "add"], ["camera", "import"], ["camera", "list"],
+    ["rebuild"], ["version"], ["camera"], ["camera", "add"], ["camera", "discover"],
+    ["camera", "import"], ["camera", "list"],
     ["camera", "remove"],
 )  # fmt: skip
 GATE = "rtsp://admin:secret@10.0.0.9/live"
