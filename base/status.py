@@ -50,12 +50,19 @@ class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
     clock_offset_us: int | None = None  # camera's clock minus ours, when RTCP told
 
 
+VolumeState = Literal["ok", "suspect", "draining", "quarantined"]
+
+
 class VolumeStatus(msgspec.Struct, kw_only=True):
-    """One volume as its writer sees it."""
+    """One volume: ok takes new chunks; suspect does not answer; draining takes no new ones; quarantined failed."""
 
     id: str
     path: str
-    state: str
+    state: VolumeState
+    reason: str = ""  # short stable word: missing, eio, enospc, readonly, hung, opening, format
+    detail: str = ""  # one sentence for people
+    since_us: int = 0  # when the state was entered
+    streams: int = 0  # that record to it now
     free_bytes: int = 0
     total_bytes: int = 0
     queue_bytes: int = 0
@@ -73,6 +80,7 @@ class RecorderStatus(msgspec.Struct, kw_only=True):
     version: str
     loop_lag_ms: float = 0.0
     index_commits: int = 0
+    index_behind_chunks: int = 0  # chunks that the index will read again from their files
     streams: list[StreamStatus] = []
     volumes: list[VolumeStatus] = []
 

@@ -48,7 +48,7 @@ def make(data: Path, seconds: int, *, camera: str = "gate", start_us: int | None
         node=folder.node_id,
         rotation=Rotation(600_000_000, 2 << 30),
         clock=clock,
-        pick_volume=lambda: writer,
+        pick_volume=lambda _: writer,
     )
     _play(pipeline, writer, clock, seconds)
     writer.stop()

@@ -2,7 +2,8 @@
 
 Kept true: a sealed chunk is never written to; what a torn tail holds is kept in `<name>.torn-<offset>` beside the
 chunk before it is cut off, and synced first; doing it again changes nothing. Below `from_offset`, which the index
-knows to be durable, damage does not end the chunk; from there on the first fragment that fails its CRC does.
+knows to be durable, damage does not end the chunk; from there on the first fragment that fails its CRC does. What was
+written again elsewhere lies beyond the `Bounds` and is cut like a torn tail, so no moment is stored twice.
 """
 
 from __future__ import annotations
@@ -16,13 +17,29 @@ from base.errors import DamageError
 from chunks.format import Table, TableBuilder, seed_of, stored_record, unpack_seal
 from chunks.frametable import FrameTable
 from chunks.reader import read_footer, read_header
-from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, StoredRecord
+from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, StoredRecord
 from chunks.volume import sync_directory
 from chunks.walk import Step, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
 _COPY_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How far a chunk is this stream's: bytes that were told (None: all), and where the stream's next chunk begins."""
+
+    size: int | None = None
+    until_us: int | None = None
+
+    def hold(self, record: FragmentStored) -> bool:
+        """The fragment lies within."""
+        fits = self.size is None or record.offset + record.length <= self.size
+        return fits and (self.until_us is None or record.start_us < self.until_us)
+
+
+UNBOUNDED: Final = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,39 +70,63 @@ def scan(path: Path) -> list[StoredRecord]:
         os.close(handle)
 
 
-def mend(path: Path, from_offset: int) -> Recovered:
-    """Only cut the torn tail, reading nothing below from_offset; records from there on. `recover` can seal later."""
-    return _mend(path, from_offset, seal=False)
+def peek(path: Path, from_offset: int, bounds: Bounds = UNBOUNDED) -> list[StoredRecord]:
+    """What a torn chunk holds from `from_offset` on, each fragment checked; writes nothing, reads little.
+
+    `recover` comes to the same later, and seals. The caller makes durable what it tells of.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header = read_header(handle, path)
+        opened = ChunkOpened(header.head, header.config, header.size)
+        size = os.fstat(handle).st_size
+        whole = _whole(handle, opened, size, bounds)
+        if whole is not None:
+            return whole
+        start = max(header.size, min(from_offset, size))
+        steps = _sound_steps(handle, header.head, start, size, from_offset, bounds)
+        return [opened, *(stored_record(step.seal) for step in steps)]
+    finally:
+        os.close(handle)
 
 
-def recover(path: Path, from_offset: int = 0) -> Recovered:
+def set_aside(path: Path) -> Path:
+    """Keep a file of which nothing was ever told under a name that is no chunk's."""
+    aside = path.with_name(f"{path.name}.torn-0")
+    path.rename(aside)
+    sync_directory(path.parent)
+    return aside
+
+
+def recover(path: Path, from_offset: int = 0, bounds: Bounds = UNBOUNDED) -> Recovered:
     """Cut the torn tail and seal what an earlier process left open; records of the whole chunk."""
-    return _mend(path, from_offset, seal=True)
-
-
-def _mend(path: Path, from_offset: int, *, seal: bool) -> Recovered:
     handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         header = read_header(handle, path)
         opened = ChunkOpened(header.head, header.config, header.size)
         size = os.fstat(handle).st_size
-        try:
-            table = read_footer(handle, header.head, size)
-        except DamageError:
-            table = None
-        if table is not None:
-            return Recovered(_sealed_records(opened, table, size))
-        start = header.size if seal else max(header.size, min(from_offset, size))
-        steps = _sound_steps(handle, header.head, start, size, from_offset)
-        end = max(steps[-1].seal.offset + steps[-1].seal.length if steps else start, min(from_offset, size))
+        whole = _whole(handle, opened, size, bounds)
+        if whole is not None:
+            return Recovered(whole)
+        steps = _sound_steps(handle, header.head, header.size, size, from_offset, bounds)
+        end = max(steps[-1].seal.offset + steps[-1].seal.length if steps else header.size, min(from_offset, size))
         side_path = _keep_tail(handle, path, end, size)
-        if seal:
-            return Recovered(_seal(handle, opened, steps, end), size - end, side_path)
-        os.ftruncate(handle, end)
-        os.fsync(handle)
-        return Recovered([opened, *(stored_record(step.seal) for step in steps)], size - end, side_path)
+        return Recovered(_seal(handle, opened, steps, end), size - end, side_path)
     finally:
         os.close(handle)
+
+
+def _whole(handle: int, opened: ChunkOpened, size: int, bounds: Bounds) -> list[StoredRecord] | None:
+    """Records of a sealed chunk; None when it is not sealed, or reaches beyond the bounds: that seal was never told."""
+    try:
+        table = read_footer(handle, opened.head, size)
+    except DamageError:
+        return None
+    if table is None:
+        return None
+    records = _sealed_records(opened, table, size)
+    held = all(bounds.hold(record) for record in records if isinstance(record, FragmentStored))
+    return records if held else None
 
 
 def _sealed_records(opened: ChunkOpened, table: Table, size: int) -> list[StoredRecord]:
@@ -101,13 +142,15 @@ def _sealed_records(opened: ChunkOpened, table: Table, size: int) -> list[Stored
     return [*records, ChunkSealed(head.stream_id, head.sequence, table.end_us, size, table.offset)]
 
 
-def _sound_steps(handle: int, head: ChunkHead, start: int, size: int, trusted: int) -> list[Step]:
+def _sound_steps(handle: int, head: ChunkHead, start: int, size: int, trusted: int, bounds: Bounds) -> list[Step]:
     """Fragments the file holds; those the index does not know have their CRC checked, the first bad one ends them."""
     seed = seed_of(head)
     steps: list[Step] = []
     for step in walk_fragments(handle, head, start, size, trusted):
         seal = step.seal
         if seal.offset >= trusted:
+            if not bounds.hold(stored_record(seal)):
+                break
             data = os.pread(handle, seal.length, seal.offset)
             if len(data) != seal.length or crc32c(memoryview(data)[:-4], seed) != seal.crc:
                 break

@@ -4,7 +4,8 @@ Kept true: records are handed on in order, and only after their bytes, their fil
 storage; files are made beneath the directory that was opened at the start, so never on the disk under a mount that
 left; the bytes queued or not yet synced never pass `queue_bytes_max`; the first error of a write or a sync is
 final for the volume, nothing is tried again, and what was not synced stays in memory (`unsynced`) to be written
-elsewhere. Calls come from one thread (the event loop); none of them waits for a disk.
+elsewhere. A thread that its disk keeps waiting can be given up: from then on it tells nothing more. Calls come from one
+thread (the event loop); none of them waits for a disk.
 """
 
 from __future__ import annotations
@@ -33,18 +34,24 @@ GATHER_S: Final = 0.05  # pause after an emptied queue: one waking then serves m
 PREALLOCATE_BYTES: Final = 4 << 20  # of every open chunk at most this lies idle, also on a nearly full disk
 CACHE_STEP_BYTES: Final = 1 << 20  # small: the kernel then writes into pages it just got back, fresh ones cost most
 CACHE_KEEP_BYTES: Final = 1 << 20  # newest pages of a chunk stay cached for live views
-_REASONS: Final = {errno.ENOSPC: "enospc", errno.EDQUOT: "enospc", errno.EROFS: "readonly", errno.ENOENT: "missing"}
+STOP_MAX_S: Final = 20.0  # an orderly end waits so long for a disk
+REASONS: Final = {errno.ENOSPC: "enospc", errno.EDQUOT: "enospc", errno.EROFS: "readonly", errno.ENOENT: "missing"}
 
 Held = tuple["OpenChunk", Fragment, FragmentStored]
-Job = tuple[Callable[..., None], "OpenChunk", Fragment | None, FragmentStored | None]
+Job = tuple[Callable[..., None], "OpenChunk | VolumeError", Fragment | None, FragmentStored | None]
+
+
+class _Abandoned(Exception):
+    """The thread was given up while its disk kept it waiting."""
 
 
 class OpenChunk:
     """A chunk being written. What is public advances with `append`, before the bytes are on disk."""
 
     __slots__ = (
-        "_allocated", "_cached_from", "_handle", "_header", "_seed", "_table", "config", "end_us", "failed",
-        "fragments", "head", "media_bytes", "path", "size", "start_us",
+        "_allocated", "_cached_from", "_handle", "_header", "_seed", "_table", "audio_base", "config", "durable_size",
+        "end_us", "failed", "fragments", "head", "header_size", "media_bytes", "path", "size", "start_us",
+        "video_base_90k",
     )  # fmt: skip
 
     def __init__(self, head: ChunkHead, config: StreamConfig, path: Path) -> None:
@@ -56,8 +63,11 @@ class OpenChunk:
         self.end_us = head.start_us
         self.media_bytes = 0
         self.failed = False
+        self.video_base_90k = 0  # dts at the chunk's time zero, and the RTP time of its sound there
+        self.audio_base = 0
+        self.durable_size = 0  # bytes that were told; 0 until the file itself was
         self._header = pack_header(head, config)
-        self.size = len(self._header)
+        self.size = self.header_size = len(self._header)
         self._seed = seed_of(head)
         self._table = TableBuilder()
         self._handle = -1
@@ -88,6 +98,9 @@ class VolumeWriter:
         self._on_failure = on_failure
         self._sync_interval_s = sync_interval_s
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._fence = threading.Lock()  # held for a moment: by the thread to tell, by who gives it up
+        self._lost: list[Held] = []
+        self.given = False  # until then a failed volume still takes fragments, to give them back with the others
         self._thread = threading.Thread(target=self._run, name=f"volume {volume.root}", daemon=True)
         self._queued = 0  # bytes ever queued; written by the caller's thread only
         self._released = 0  # bytes ever synced; written by the writer's thread only
@@ -117,7 +130,27 @@ class VolumeWriter:
         """Write, sync and commit all that is queued, then end the thread. Open chunks stay unsealed."""
         if self._thread.is_alive():
             self._jobs.put(None)
-            self._thread.join()
+            self._thread.join(0 if self.error is not None else STOP_MAX_S)
+            self.abandon(VolumeError(f"{self.volume.root} did not answer for {STOP_MAX_S:.0f} s", reason="hung"))
+
+    @property
+    def alive(self) -> bool:
+        """True while the thread runs, also one that was given up and still waits for its disk."""
+        return self._thread.is_alive()
+
+    def abandon(self, error: VolumeError) -> bool:
+        """Give up a thread that waits for its disk. False when it does not wait, or the volume has failed already."""
+        with self._fence:
+            if self.error is not None or not self.busy_since_s:
+                return False
+            self.error = error
+        self._finish(error)
+        self._jobs.put(None)
+        return True
+
+    def refuse(self, error: VolumeError) -> None:
+        """Let the volume fail with this error as soon as the thread comes to it: what it writes to is not ours."""
+        self._jobs.put((self._raise, error, None, None))
 
     def open_chunk(self, head: ChunkHead, config: StreamConfig) -> OpenChunk:
         """Queue a new chunk file. CameraError when the configuration cannot be stored."""
@@ -137,8 +170,8 @@ class VolumeWriter:
         camera_us: int = 0,
         gap: Gap | None = None,
     ) -> bool:
-        """Queue a fragment as the chunk's next. False, and nothing queued, at the bound or on a failed volume."""
-        if self.error is not None or self._queued - self._released + fragment.media_bytes > self.queue_bytes_max:
+        """Queue a fragment as the chunk's next. False, and nothing queued, at the bound or after `unsynced`."""
+        if self.given or self._queued - self._released + fragment.media_bytes > self.queue_bytes_max:
             return False
         head, number, offset = chunk.head, chunk.fragments + 1, chunk.size
         gap_start_us, gap_end_us, cause, packets = (0, 0, 0, 0)
@@ -154,6 +187,8 @@ class VolumeWriter:
             head.stream_id, head.sequence, number, offset, length, start_us, end_us, fragment.key,
             fragment.video_samples, media_bytes, fragment.lost_packets, gap,
         )  # fmt: skip
+        chunk.video_base_90k = video_base_90k
+        chunk.audio_base = audio_base or chunk.audio_base
         chunk.fragments = number
         chunk.size = offset + length
         chunk.end_us = end_us
@@ -168,16 +203,22 @@ class VolumeWriter:
 
     def unsynced(self) -> list[Held]:
         """After a failure: what never reached stable storage, in order, to be replayed on another volume."""
-        self._drain()
-        return list(self._held)
+        self.given = True
+        for chunk in self._drain():
+            chunk.failed = True
+        return list(self._lost)
 
     # ---- the thread's side ----
 
     def _run(self) -> None:
         try:
+            self.busy_since_s = time.monotonic()
             self._root_handle = os.open(self.volume.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             Volume.open(self.volume.root, self.volume.id)
+            self._answered()
             self._work()
+        except _Abandoned:
+            pass
         except VolumeError as error:
             self._fail(error)
         except OSError as error:
@@ -212,6 +253,8 @@ class VolumeWriter:
 
     def _do(self, job: Job) -> None:
         """One job; when the disk refuses it, what was written before is still made durable and told."""
+        if job[2] is not None and job[3] is not None and isinstance(job[1], OpenChunk):
+            self._held.append((job[1], job[2], job[3]))
         self.busy_since_s = time.monotonic()
         try:
             job[0](job[1], job[2], job[3])
@@ -223,7 +266,17 @@ class VolumeWriter:
                 if refused is not None:
                     self._held.append(refused)
             raise
-        self.busy_since_s = 0.0
+        self._answered()
+
+    def _answered(self) -> None:
+        with self._fence:
+            if self.error is not None:
+                raise _Abandoned
+            self.busy_since_s = 0.0
+
+    @staticmethod
+    def _raise(error: VolumeError, _fragment: None, _record: None) -> None:
+        raise error
 
     def _create(self, chunk: OpenChunk, _fragment: None, _record: None) -> None:
         path = chunk.path.relative_to(self.volume.root)
@@ -240,7 +293,6 @@ class VolumeWriter:
         chunk._header = b""
 
     def _write(self, chunk: OpenChunk, fragment: Fragment, record: FragmentStored) -> None:
-        self._held.append((chunk, fragment, record))
         end = record.offset + record.length
         if end > chunk._allocated and self._can_preallocate:
             self._can_preallocate = preallocate(chunk._handle, record.offset, record.length + PREALLOCATE_BYTES)
@@ -284,33 +336,50 @@ class VolumeWriter:
                     os.fsync(handle)
                 finally:
                     os.close(handle)
-        self.busy_since_s = 0.0
+        with self._fence:  # told or given up, never both
+            if self.error is not None:
+                raise _Abandoned
+            records = self._told()
         self.last_sync_s = time.monotonic() - started_s
         self.syncs += 1
-        self._after_sync()
-
-    def _after_sync(self) -> None:
+        self._on_commit(records)
         for chunk in self._dirty:
             _trim_cache(chunk)
         for chunk in self._sealed:
             _close(chunk)
-        records, self._records = self._records, []
         self._dirty.clear()
         self._directories.clear()
         self._sealed.clear()
+        self._answered()
+
+    def _told(self) -> list[StoredRecord]:
+        """What is durable now; from here on it is nobody's to replay."""
+        for chunk in self._dirty:
+            chunk.durable_size = chunk.durable_size or chunk.header_size
+        for chunk, _, record in self._held:
+            chunk.durable_size = record.offset + record.length
+        records, self._records = self._records, []
         self._held.clear()
         self._released += self._held_bytes
         self._held_bytes = 0
-        self._on_commit(records)
+        return records
 
     def _failure(self, error: OSError) -> VolumeError:
         text = f"{self.volume.root}: {error.strerror or error}; replace or repair the disk, its streams go on elsewhere"
-        return VolumeError(text, reason=_REASONS.get(error.errno or 0, "eio"))
+        return VolumeError(text, reason=REASONS.get(error.errno or 0, "eio"))
 
     def _fail(self, error: VolumeError) -> None:
-        """The volume is done; say so once, with every chunk that has no end on stable storage."""
-        self.error = error
-        held = (chunk for chunk, _, _ in self._held)
+        """The volume is done."""
+        with self._fence:
+            if self.error is not None:
+                return
+            self.error = error
+        self._finish(error)
+
+    def _finish(self, error: VolumeError) -> None:
+        """Say so once, with every chunk that has no end on stable storage; keep what was not told."""
+        self._lost = list(self._held)
+        held = (chunk for chunk, _, _ in self._lost)
         failed = list(dict.fromkeys([*self._sealed, *self._open, *held, *self._drain()]))
         for chunk in failed:
             chunk.failed = True
@@ -318,14 +387,16 @@ class VolumeWriter:
 
     def _drain(self) -> list[OpenChunk]:
         """Keep the fragments of jobs that will not be done; the chunks they were for."""
-        chunks = []
-        while not self._jobs.empty():
-            job = self._jobs.get_nowait()
-            if job is not None:
+        chunks: list[OpenChunk] = []
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return chunks
+            if job is not None and isinstance(job[1], OpenChunk):
                 chunks.append(job[1])
                 if job[2] is not None and job[3] is not None:
-                    self._held.append((job[1], job[2], job[3]))
-        return chunks
+                    self._lost.append((job[1], job[2], job[3]))
 
 
 def _close(chunk: OpenChunk) -> None:

@@ -109,6 +109,17 @@ class Snapshot:
             row = row_before(cursor, _after_all(stream_id))
         return None if row is None else self.chunk(stream_id, SEQUENCE_KEY.unpack(row[0])[1])
 
+    def first_sequence(self, stream_id: int) -> int:
+        """The lowest sequence number the index knows of a stream; 0 when it knows none."""
+        with self._txn.cursor(self._db.sequences) as cursor:
+            key = cursor.key() if cursor.set_range(SEQUENCE_KEY.pack(stream_id, 0)) else b""
+        is_row = len(key) == SEQUENCE_KEY.size and key[:4] == STREAM_KEY.pack(stream_id)
+        return SEQUENCE_KEY.unpack(key)[1] if is_row else 0
+
+    def knows(self, stream_id: int, sequence: int) -> bool:
+        """There is a chunk of that sequence number."""
+        return self._txn.get(SEQUENCE_KEY.pack(stream_id, sequence), db=self._db.sequences) is not None
+
     def open_chunks(self) -> list[ChunkRow]:
         """Every chunk that is not sealed, by stream and sequence."""
         keys = [SEQUENCE_KEY.unpack(key) for key in self._open.iternext(values=False)] if self._open.first() else []

@@ -1,7 +1,8 @@
 """Opens one node: data folder, configuration, volumes and index, in the order in which refusing is harmless.
 
-Kept true: everything that can be refused is refused before anything is written; a volume is known by its identity file,
-so an unmounted disk is refused and never recorded over; the index is made again from the chunks when it is gone.
+Kept true: everything that can be refused is refused before anything is written; a volume that is new to the node must
+be right, one that it knows may be away: the recorder reports it, leaves it alone, and takes it back when its identity
+file is there again; the index is made again from the chunks when it is gone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from base.config import Config, load
 from base.datadir import DataDir
-from base.errors import ConfigError, VolumeError
+from base.errors import ConfigError, FormatError, VolumeError
 from base.log import get_logger
 from chunks.volume import IDENTITY_NAME, Volume
 from index import Index
@@ -75,13 +76,24 @@ def known_volumes(datadir: DataDir) -> list[Volume]:
     return [Volume.open(path, volume_id) for volume_id, path in datadir.volumes.items()]
 
 
+def present_volumes(datadir: DataDir) -> list[Volume]:
+    """Those that are there now; the others are named in the log."""
+    found = []
+    for volume_id, path in datadir.volumes.items():
+        try:
+            found.append(Volume.open(path, volume_id))
+        except (VolumeError, FormatError) as error:
+            get_logger().error("a volume is left out", volume=str(path), error=str(error))
+    return found
+
+
 def prepare_index(datadir: DataDir) -> None:
     """Make the index: empty on first use, from the chunks when there are some and it was lost."""
     absent = not (datadir.index_path / "data.mdb").exists()
     if absent and any(next(root.glob("*/*/*.mp4"), None) for root in datadir.volumes.values()):
         from index.rebuild import rebuild
 
-        report = rebuild(datadir.index_path, known_volumes(datadir))
+        report = rebuild(datadir.index_path, present_volumes(datadir))
         get_logger().warning("the index was gone and was made again from the chunks", report=str(report))
     Index.open(datadir.index_path, create=True, node=datadir.node_id).close()
 
@@ -92,13 +104,12 @@ def _volume_paths(node: Node) -> list[Path]:
 
 
 def _verify_volumes(node: Node) -> None:
-    """Refuse a volume that is not there, is another one, or cannot become one; reads only."""
-    known = {path.resolve(): volume_id for volume_id, path in node.datadir.volumes.items()}
+    """Refuse a directory new to this node that is not there or cannot become a volume; reads only."""
+    known = {path.resolve() for path in node.datadir.volumes.values()}
     for path in _volume_paths(node):
-        volume_id = known.get(path.resolve())
-        if volume_id is not None:
-            Volume.open(path, volume_id)
-        elif (path / IDENTITY_NAME).exists():
+        if path.resolve() in known:
+            continue
+        if (path / IDENTITY_NAME).exists():
             if (owner := Volume.open(path).node) != node.datadir.node_id:
                 raise ConfigError(f"volume {path} belongs to another node ({owner.hex()}); name another directory")
         elif path.is_dir() and {entry.name for entry in path.iterdir()} - {"lost+found"}:

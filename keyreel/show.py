@@ -65,7 +65,8 @@ def show_status(data: Path, as_json: bool) -> None:
         return
     print(f"recorder: {f'process {status.pid}' if status else 'not running'}")
     for volume in status.volumes if status else []:
-        print(f"volume {volume.path}: {volume.state}, {bytes_text(volume.free_bytes)} free")
+        why = f" ({volume.reason}): {volume.detail}" if volume.reason else ""
+        print(f"volume {volume.path}: {volume.state}, {bytes_text(volume.free_bytes)} free{why}")
     table(STREAM_HEAD, [stream_line(stream) for stream in streams], "no camera is registered and nothing is recorded")
 
 

@@ -152,6 +152,11 @@ cdef class Fragment:
     def media_bytes(self):
         return self.video_extent.size + self.audio_extent.size - self.audio_skip_bytes
 
+    @property
+    def camera_us(self):
+        """As given to `prepare`: what a second writing of the fragment repeats."""
+        return self.fields.camera_us
+
     def parameter_sets(self):
         """(vps, sps, pps) in force at the first unit, each by ascending id."""
         return self.sets

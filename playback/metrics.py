@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, get_args
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from base.clock import wall_us
-from base.status import RecorderStatus
+from base.status import RecorderStatus, VolumeState
 from playback.calls import Ask, NoQuery
 from playback.context import INDEX_LANE, Bound, Context
 from playback.streams import FRESH_US
@@ -131,6 +131,11 @@ def _volume_metrics(status: RecorderStatus) -> Iterator[Metric]:
         for volume in status.volumes:
             gauge.add_metric((volume.id,), float(getattr(volume, field)))
         yield gauge
+    states = GaugeMetricFamily("keyreel_volume_state", "1 for the state the volume is in", labels=("volume", "state"))
+    for volume in status.volumes:
+        for state in get_args(VolumeState):
+            states.add_metric((volume.id, state), float(volume.state == state))
+    yield states
     written = CounterMetricFamily("keyreel_volume_written_bytes", "Bytes written", labels=("volume",))
     for volume in status.volumes:
         written.add_metric((volume.id,), float(volume.written_bytes))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from playback import cameras, health, hls, live, media, metrics, page, streams
+from playback import cameras, health, hls, live, media, metrics, page, streams, volumes
 from playback.calls import Answer, Ask, Call, NoQuery, as_json
 from playback.schema import (
     CameraBody,
@@ -29,6 +29,7 @@ from playback.schema import (
     StreamView,
     TimelineQuery,
     TimelineView,
+    VolumesView,
 )
 
 _API: Final = "/api/v1"
@@ -46,6 +47,8 @@ async def _openapi(ask: Ask[NoQuery, None]) -> web.Response:
 _STREAM_CALLS: Final = (
     Call("GET", f"{_API}/streams", streams.streams, "All streams and how they are doing",
          {200: Answer("the streams", StreamsView)}),
+    Call("GET", f"{_API}/volumes", volumes.volumes, "The volumes this node records to, and how they are doing",
+         {200: Answer("the volumes", VolumesView)}, tag="node"),
     Call("GET", _STREAM, streams.stream, "One stream", {200: Answer("the stream", StreamView)}, problems=(404,)),
     Call("GET", f"{_STREAM}/timeline", streams.timeline, "What is recorded, and what is missing and why",
          {200: Answer("spans and gaps", TimelineView)}, query=TimelineQuery, problems=(404,)),

@@ -54,6 +54,30 @@ class RecorderView(msgspec.Struct, kw_only=True):
     version: str = ""
 
 
+class VolumeView(msgspec.Struct, kw_only=True):
+    """One volume as the recorder sees it."""
+
+    id: str
+    path: str
+    state: Annotated[str, Meta(description="ok, suspect (does not answer), draining (no new chunks), quarantined")]
+    reason: str = ""  # missing, eio, enospc, readonly, hung, format, opening
+    detail: str = ""
+    since: MomentText | None = None
+    streams: int = 0  # that record to it now
+    free_bytes: int = 0
+    total_bytes: int = 0
+    queue_bytes: int = 0
+    last_sync_ms: float = 0.0
+
+
+class VolumesView(msgspec.Struct, kw_only=True):
+    """All volumes of the node; none while no recorder reports."""
+
+    now: MomentText
+    recorder: RecorderView
+    volumes: list[VolumeView]
+
+
 class StreamsView(msgspec.Struct, kw_only=True):
     """All streams of the node."""
 

@@ -17,7 +17,7 @@ from base.claims import StreamClaims
 from base.clock import Clock
 from base.config import Config
 from chunks.records import StoredRecord
-from chunks.writer import VolumeWriter
+from chunks.writer import Held, VolumeWriter
 from index import Camera, Index, Snapshot, StreamRow
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
@@ -135,10 +135,23 @@ class Fleet:
         gaps = (session.pipeline.absence(now_us) for session in self.sessions.values())
         return [gap for gap in gaps if gap is not None]
 
+    def writers(self) -> list[VolumeWriter]:
+        """The writer of each stream that has one."""
+        found = (pipeline.writer for pipeline in self._pipelines.values())
+        return [writer for writer in found if writer is not None]
+
     def volume_failed(self, writer: VolumeWriter) -> None:
-        """Move the failed volume's streams."""
+        """Move the failed volume's streams, with what it had not made durable."""
+        held: dict[int, list[Held]] = {}
+        for item in writer.unsynced():
+            held.setdefault(item[2].stream_id, []).append(item)
+        gaps: list[StoredRecord] = []
         for pipeline in self._pipelines.values():
-            pipeline.volume_failed(writer, self._committer.durable_until_us.get(pipeline.stream.id, 0))
+            gap = pipeline.volume_failed(writer, held.get(pipeline.stream.id, []))
+            if gap is not None:
+                gaps.append(gap)
+        if gaps:
+            self._committer.offer(gaps)
 
     async def stop(self) -> None:
         """End all sessions in order."""

@@ -1,7 +1,8 @@
 """The recorder as a program: wires volumes, index, register and sessions, and ends them in order.
 
-Kept true: nothing is recorded before what an earlier process left has been put right; at the end every session hands
-over what it holds, chunks are sealed, volumes synced, and the index committed, in that order.
+Kept true: nothing is recorded before it is known what an earlier process left on the volumes that answer; a volume that
+does not answer is not waited for; at the end every session hands over what it holds, chunks are sealed, volumes synced,
+and the index committed, in that order.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from index import Index
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.report import Reporter
-from recorder.startup import resume, resume_of
-from recorder.volumes import Volumes, open_volumes
+from recorder.startup import Past, chunk_reader, resume_of
+from recorder.volumes import Volumes, wanted_volumes
 
 TICK_S: Final = 0.25
 REPORT_TICKS: Final = 4
@@ -44,24 +45,34 @@ class Recorder:
     def __init__(self, datadir: DataDir, config: Config, clock: Clock) -> None:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
-        opened = open_volumes(datadir, config)
+        self._config = config
+        self._node = datadir.node_id
         self._index = Index.open(datadir.index_path, create=True)
-        self._committer = Committer(self._index)
-        self._volumes = Volumes(opened, config, self._committer.submit, self._volume_failed)
-        resumed = resume(self._index, datadir.volumes)
+        self._committer = Committer(self._index, chunk_reader(self._index, datadir.volumes))
+        self._past = Past(self._index, self._committer)
+        self._volumes = Volumes(
+            wanted_volumes(datadir, config),
+            config,
+            on_commit=self._committer.submit,
+            on_failed=self._volume_failed,
+            settle=self._past.settle,
+        )
+        self._roots = datadir.volumes
         self._claims = StreamClaims(datadir.run_path)
-        self.fleet = Fleet(
-            self._index, self._committer, self._volumes, datadir.node_id, config, clock, resumed, self._claims,
-            lambda snapshot, stream: resume_of(snapshot, stream, False, datadir.volumes),
-        )  # fmt: skip
         self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes)
         self._lag_s = 0.0
+        self._following: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Record until stopped, then end in order."""
         self._committer.start()
-        self._volumes.start()
-        log.info("recorder ready", volumes=len(self._volumes.writers), streams=len(self.fleet.sessions))
+        await self._volumes.start()
+        resumed = self._past.resume(self._volumes.complete)
+        self.fleet = Fleet(
+            self._index, self._committer, self._volumes, self._node, self._config, self._clock, resumed, self._claims,
+            lambda snapshot, stream: resume_of(snapshot, stream, False, self._roots),
+        )  # fmt: skip
+        log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
         stop = stop_event()
         try:
             await self._ticks(stop)
@@ -72,8 +83,10 @@ class Recorder:
         """The recorder's slow pulse: flush, register, absences, status. Frames do not pass here."""
         tick = 0
         while not stop.is_set():
+            self._volumes.tick()
             if tick % REPORT_TICKS == 0:
-                await self.fleet.follow_register()
+                self._follow_register()
+                self._volumes.count_streams(self.fleet.writers())
                 self._report()
             if tick % ABSENCE_TICKS == 0:
                 self._publish_absences()
@@ -82,6 +95,16 @@ class Recorder:
             await self._pause(stop)
             self._lag_s = max(0.0, (self._clock.monotonic_us() - before_us) / 1e6 - TICK_S)
             tick += 1
+
+    def _follow_register(self) -> None:
+        """Beside the pulse, as it waits for the index."""
+        if self._following is not None and self._following.done():
+            error = self._following.exception()
+            if error is not None:
+                log.error("the camera register cannot be followed; it is tried again", error=str(error))
+            self._following = None
+        if self._following is None:
+            self._following = asyncio.create_task(self.fleet.follow_register())
 
     async def _pause(self, stop: asyncio.Event) -> None:
         try:
@@ -108,6 +131,10 @@ class Recorder:
 
     async def _end(self) -> None:
         log.info("stopping: sealing chunks")
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+        self._past.end()
         await self.fleet.stop()
         await asyncio.to_thread(self._volumes.stop)
         await asyncio.to_thread(self._committer.stop)

@@ -19,8 +19,9 @@ from base.errors import KeyreelError
 from base.media import AudioConfig, StreamConfig, VideoCodec, VideoConfig
 from base.units import ticks_to_us, us_to_90k
 from chunks.records import ChunkHead, ClockState, Gap, GapCause
-from chunks.writer import OpenChunk, VolumeWriter
+from chunks.writer import Held, OpenChunk, VolumeWriter
 from index import StreamRow
+from recorder.replay import replay, ticks_to_rate
 from recorder.wallclock import WallClock
 
 if TYPE_CHECKING:
@@ -99,20 +100,22 @@ class Pipeline:
         node: bytes,
         rotation: Rotation,
         clock: Clock,
-        pick_volume: Callable[[], VolumeWriter | None],
+        pick_volume: Callable[[VolumeWriter | None], VolumeWriter | None],
     ) -> None:
         self.stream = stream
         self.config = resume.config
         self.counters = Counters()
         self.last_pts_90k: int | None = None  # RTP time and wall time of the newest stored fragment's first picture
         self.last_start_us = 0
-        self.undecodable = ""  # why the last fragment could not be stored, for status
+        self.undecodable = ""  # why the last fragment could not be stored, for status; and the word for it
+        self.waiting_for = ""
         self._resume = resume
         self._node = node
         self._rotation = rotation
         self._clock = clock
         self._pick_volume = pick_volume
         self._writer: VolumeWriter | None = None
+        self._orphans: list[Held] = []  # of a failed volume, until another takes them
         self._run: _Run | None = None
         self._absent: GapCause | None = resume.gap_cause if resume.end_us else None
         self._slot = 0
@@ -121,6 +124,11 @@ class Pipeline:
     def recording(self) -> bool:
         """True while a chunk takes this stream's fragments."""
         return self._run is not None and self._run.chunk is not None
+
+    @property
+    def writer(self) -> VolumeWriter | None:
+        """Of the volume that takes this stream's chunks; None before the first one."""
+        return self._writer
 
     @property
     def end_us(self) -> int:
@@ -164,16 +172,45 @@ class Pipeline:
         if self._run is None and self._absent is not None:
             self._absent = cause
 
-    def volume_failed(self, writer: VolumeWriter, durable_until_us: int) -> None:
-        """The volume failed: what it had not made durable is absent, and the next key frame goes to another one."""
+    def volume_failed(self, writer: VolumeWriter, held: list[Held]) -> Gap | None:
+        """The volume failed: what it had not made durable is written again on another one, now or when one takes it.
+
+        A gap to declare comes back when the stream records elsewhere already, past what is lost.
+        """
         if self._writer is not writer:
-            return
+            if not held:
+                return None
+            return Gap(self.stream.id, held[0][2].start_us, held[-1][2].end_us, GapCause.VOLUME)
         self._writer = None
-        if durable_until_us:
-            self._resume.end_us = min(self._resume.end_us, durable_until_us)
-        self._absent = GapCause.VOLUME
-        if self._run is not None and self._run.chunk is not None:
-            self._run.chunk = None
+        self._orphans = held
+        self._writer = self._pick_volume(None)
+        if self._writer is not None:
+            self._replay(self._writer)
+        self._lose_chunk()
+        return None
+
+    def _lose_chunk(self) -> None:
+        """A chunk that lies on no working volume takes nothing more; the next key frame opens another."""
+        run = self._run
+        if run is not None and run.chunk is not None and run.chunk.failed:
+            run.chunk = None
+            self._absent = GapCause.VOLUME
+        elif run is None or run.chunk is None:
+            self._absent = self._absent or GapCause.VOLUME
+
+    def _replay(self, writer: VolumeWriter) -> None:
+        """Write the orphans again; the chunk in hand goes on in its copy."""
+        orphans, self._orphans = self._orphans, []
+        run, resume = self._run, self._resume
+        again = replay(writer, orphans, resume.next_sequence, run.chunk if run is not None else None)
+        resume.next_sequence = again.next_sequence
+        resume.end_us = again.end_us or resume.end_us
+        if not again.whole:
+            self._absent = GapCause.VOLUME
+        if run is not None and again.chunk is not None:
+            if run.audio_base is not None and run.audio is not None:
+                run.audio_base += ticks_to_rate(again.chunk.video_base_90k - run.video_base_90k, run.audio.rate_hz)
+            run.chunk, run.video_base_90k = again.chunk, again.chunk.video_base_90k
 
     # -- fragments ----------------------------------------------------------------------------------------------------
 
@@ -285,9 +322,12 @@ class Pipeline:
         """Seal the chunk in hand and open the next one at this key fragment."""
         self._seal()
         config = self._config_of(run, fragment)
-        writer = self._writer or self._pick_volume()
+        writer = self._pick_volume(self._writer)
+        if writer is not None and self._orphans:
+            self._replay(writer)
         if writer is None:
-            self.undecodable = "no volume takes writes; free space or add a volume"
+            self.undecodable = "no volume takes writes; `keyreel status` tells why, free space or add a volume"
+            self.waiting_for = "no-volume"
             self._absent = self._absent or GapCause.VOLUME
             return
         lead_90k = fragment.first_pts_90k - fragment.first_dts_90k
@@ -298,7 +338,7 @@ class Pipeline:
         try:
             run.chunk = writer.open_chunk(head, config)
         except KeyreelError as error:
-            self.undecodable = str(error)
+            self.undecodable, self.waiting_for = str(error), "undecodable"
             return
         self.undecodable = ""
         self._writer = writer

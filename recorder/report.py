@@ -12,14 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from base.errors import VolumeError
 from base.media import VideoConfig
 from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
 from chunks.codecs import codec_string, dimensions
-from chunks.writer import VolumeWriter
 from recorder.committer import Committer
 from recorder.session import Session
-from recorder.volumes import Volumes, free_bytes
+from recorder.slot import Slot
+from recorder.volumes import Volumes
 
 WINDOW: Final = 6
 
@@ -35,13 +34,6 @@ def package_version() -> str:
 @lru_cache(maxsize=4096)  # one parse per epoch, not one per stream and second
 def _describe(video: VideoConfig) -> tuple[str, int, int]:
     return codec_string(video), *dimensions(video)
-
-
-def _total_bytes(writer: VolumeWriter) -> int:
-    try:
-        return writer.volume.total_bytes()
-    except VolumeError:
-        return 0
 
 
 class Reporter:
@@ -64,6 +56,7 @@ class Reporter:
             version=self._version,
             loop_lag_ms=round(loop_lag_s * 1e3, 3),
             index_commits=self._committer.commits,
+            index_behind_chunks=self._committer.behind,
             streams=[self._stream(now_us, session) for session in sessions],
             volumes=self._volume_states(),
         )
@@ -118,17 +111,24 @@ class Reporter:
         return round((media_bytes - bytes_then) * 8 / span_s, 1), round((frames - frames_then) / span_s, 2)
 
     def _volume_states(self) -> list[VolumeStatus]:
-        return [
-            VolumeStatus(
-                id=writer.volume.id.hex(),
-                path=str(writer.volume.root),
-                state="failed" if writer.volume.id in self._volumes.failed else "ok",
-                free_bytes=max(free_bytes(writer), 0),
-                total_bytes=_total_bytes(writer),
-                queue_bytes=writer.queue_bytes,
-                written_bytes=writer.written_bytes,
-                syncs=writer.syncs,
-                last_sync_ms=round(writer.last_sync_s * 1e3, 2),
-            )
-            for writer in self._volumes.writers
-        ]
+        return [self._volume(slot) for slot in self._volumes.slots.values()]
+
+    def _volume(self, slot: Slot) -> VolumeStatus:
+        status = VolumeStatus(
+            id=slot.id.hex(),
+            path=str(slot.path),
+            state=slot.state,
+            reason=slot.reason,
+            detail=slot.detail,
+            since_us=slot.since_us,
+            streams=self._volumes.streams(slot),
+            free_bytes=slot.free_bytes,
+            total_bytes=slot.total_bytes,
+        )
+        writer = slot.writer
+        if writer is not None:
+            status.queue_bytes = writer.queue_bytes
+            status.written_bytes = writer.written_bytes
+            status.syncs = writer.syncs
+            status.last_sync_ms = round(writer.last_sync_s * 1e3, 2)
+        return status

@@ -225,7 +225,7 @@ class Session:
     def _on_fragment(self, fragment: Fragment) -> None:
         self.pipeline.on_fragment(fragment)
         if self.pipeline.undecodable:
-            self._enter("waiting", "undecodable", self.pipeline.undecodable)
+            self._enter("waiting", self.pipeline.waiting_for, self.pipeline.undecodable)
         elif self.state == "waiting" and self.pipeline.recording:
             self._enter("recording")
 

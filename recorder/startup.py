@@ -1,114 +1,213 @@
-"""What a crash left behind, put right before the first camera is called.
+"""What an earlier process, or a volume's failure, left on a volume: taken into the index, then cut and sealed.
 
-Kept true: after `resume()` every whole fragment that any earlier process handed to the kernel is in the index, no
-chunk is left open, and for every stream it is known where to go on: sequence, epoch, run, and the end of its past.
-Running it twice changes nothing.
+Kept true: recording waits only for the first half, which reads the tails of torn chunks and writes nothing to them;
+after it every whole fragment that reached the kernel is in the index, and it is known where each stream goes on:
+sequence, epoch, run, and the end of its past. Cutting, sealing, and the search for chunks that the index lacks go on
+beside the recording, and are begun again from nothing when they are interrupted. No moment is taken in twice: what was
+written again on another volume lies beyond the `Bounds` of the first writing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as LateError
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import structlog
 
-from base.errors import KeyreelError
+from base.errors import KeyreelError, NotFound
 from base.units import utc
+from chunks.filesystem import SYNCFS_PROVES, syncfs
 from chunks.path import chunk_path, parse_chunk_path
-from chunks.records import GapCause, StoredRecord
-from chunks.recover import recover
-from index import Index, Snapshot, StreamRow
-from recorder.committer import stream_of
+from chunks.records import ChunkSealed, FragmentStored, GapCause, StoredRecord
+from chunks.recover import UNBOUNDED, Bounds, peek, recover, set_aside
+from chunks.volume import Volume
+from index import ChunkRow, Index, Snapshot, StreamRow
+from recorder.committer import ChunkKey, Committer, ReadAgain
 from recorder.pipeline import Resume
+
+TIME_MAX_US: Final = 1 << 62
+READERS: Final = 8  # torn chunks read at a time; each waits for the disk more than it computes
+COMMIT_WAIT_S: Final = 10.0
+# While a volume is away, files on it may have numbers that the index never saw; so many are left out for them.
+SEQUENCES_AWAY: Final = 1 << 10
 
 log = structlog.get_logger("recorder.startup")
 
 
-def resume(index: Index, volumes: Mapping[bytes, Path]) -> dict[int, Resume]:
-    """Recover torn chunks on all volumes, index them, and say per stream where to go on."""
-    crashed = _recover_all(index, volumes)
-    with index.read() as snapshot:
-        return {row.id: resume_of(snapshot, row, row.id in crashed, volumes) for row in snapshot.streams()}
+@dataclass(frozen=True, slots=True)
+class Torn:
+    """A chunk without a known end: its file, what the index knows of it (row None: nothing), and how far it counts."""
+
+    path: Path
+    stream_id: int
+    sequence: int
+    row: ChunkRow | None
+    bounds: Bounds
+
+    @property
+    def known(self) -> int:
+        """Bytes the index vouches for."""
+        return self.row.size if self.row is not None else 0
 
 
-def _recover_all(index: Index, volumes: Mapping[bytes, Path]) -> set[int]:
-    """Streams whose last chunk had not been sealed in order."""
-    with index.read() as snapshot:
-        torn = list(_torn_chunks(snapshot, volumes))
-    if not torn:
-        return set()
-    crashed: set[int] = set()
-    with ThreadPoolExecutor(max_workers=min(8, 2 * max(len(volumes), 1)), thread_name_prefix="recover") as pool:
-        for records in pool.map(lambda item: _recover_one(*item), torn):
-            if records and _index(index, records):
-                crashed.update(map(stream_of, records))
-    log.info("recovered chunks of an earlier process", chunks=len(torn))
-    return crashed
+class Past:
+    """What earlier processes left, volume by volume. `settle` is called in the volumes' threads."""
 
+    def __init__(self, index: Index, committer: Committer) -> None:
+        self._index = index
+        self._committer = committer
+        self._lock = threading.Lock()
+        self._crashed: set[int] = set()
+        self._sequences: dict[str, int] = {}  # highest number in a file name, by stream
+        self._ended = threading.Event()
 
-def _index(index: Index, records: list[StoredRecord]) -> bool:
-    """Apply one chunk's records; one that contradicts the index is told, left out, and keeps nobody waiting."""
-    try:
-        with index.write() as transaction:
-            transaction.apply(records)
-    except KeyreelError as error:
-        log.error("a recovered chunk contradicts the index; `keyreel check` tells more", error=str(error))
-        return False
-    return True
+    def settle(self, volume: Volume, told: Mapping[Path, int]) -> None:
+        """Take in what the volume holds beyond the index; `told`: of chunks that failed here, the bytes that count."""
+        _sync(volume)
+        with self._index.read() as snapshot:
+            torn = list(self._torn_chunks(snapshot, volume, told))
+        if torn:
+            self._take_in(torn)
+            log.info("took in chunks of an earlier process", volume=str(volume.root), chunks=len(torn))
+        name = f"tend {volume.root}"
+        threading.Thread(target=self._tend, args=(volume, torn), name=name, daemon=True).start()
 
+    def resume(self, complete: bool) -> dict[int, Resume]:
+        """Where each stream goes on; `complete` when all volumes have told their numbers."""
+        with self._lock, self._index.read() as snapshot:
+            return {row.id: self._resume_of(snapshot, row, complete) for row in snapshot.streams()}
 
-def _torn_chunks(snapshot: Snapshot, volumes: Mapping[bytes, Path]) -> Iterator[tuple[Path, int]]:
-    """(file, first byte the index does not know) of each chunk that is open in the index or missing from it."""
-    names = {row.id: row.name for row in snapshot.streams()}
-    for chunk in snapshot.open_chunks():
-        root = volumes.get(chunk.volume)
-        if root is not None:
-            yield chunk_path(root, names[chunk.stream_id], chunk.start_us, chunk.sequence), chunk.size
-    for row in snapshot.streams():
-        last = snapshot.last_chunk(row.id)
-        known = last.sequence if last is not None else 0
-        since = last.start_us if last is not None else 0
-        for root in volumes.values():
-            for path in newer_chunks(root, row, known, since):
-                yield path, 0
+    def end(self) -> None:
+        """Leave the rest to the next start."""
+        self._ended.set()
 
+    # -- before recording ---------------------------------------------------------------------------------------------
 
-def newer_chunks(root: Path, stream: StreamRow, sequence: int, since_us: int) -> Iterator[Path]:
-    """Chunk files of a stream on a volume with a sequence above `sequence`, oldest first."""
-    folder = root / stream.name
-    if not folder.is_dir():
-        return
-    first_day = utc(since_us).strftime("%Y-%m-%d")
-    for day in sorted(path for path in folder.iterdir() if path.name >= first_day):
-        for path in sorted(day.glob("*.mp4")):
+    def _torn_chunks(self, snapshot: Snapshot, volume: Volume, told: Mapping[Path, int]) -> Iterator[Torn]:
+        """Chunks that are open in the index, and newer files that it does not know."""
+        names = {row.id: row.name for row in snapshot.streams()}
+        for chunk in snapshot.open_chunks():
+            if chunk.volume == volume.id:
+                path = chunk_path(volume.root, names[chunk.stream_id], chunk.start_us, chunk.sequence)
+                yield _torn(snapshot, path, chunk.stream_id, chunk.sequence, chunk.start_us, told.get(path))
+        ids = {name: stream_id for stream_id, name in names.items()}
+        for path in self._unknown(snapshot, volume, told):
             parsed = parse_chunk_path(path)
-            if parsed is not None and parsed.sequence > sequence:
-                yield path
+            if parsed is not None and not snapshot.knows(ids[parsed.stream], parsed.sequence):
+                yield _torn(snapshot, path, ids[parsed.stream], parsed.sequence, parsed.start_us, told.get(path))
 
+    def _unknown(self, snapshot: Snapshot, volume: Volume, told: Mapping[Path, int]) -> list[Path]:
+        """Files that failed here, and those with a number above all that the index knows; ascending."""
+        found = dict.fromkeys(path for path in told if path.exists())
+        for row in snapshot.streams():
+            last = snapshot.last_chunk(row.id)
+            since_us = last.start_us if last is not None else 0
+            for path, sequence in _files(volume.root / row.name, utc(since_us).strftime("%Y-%m-%d")):
+                self._count(row.name, sequence)
+                if last is None or sequence > last.sequence:
+                    found[path] = None
+        return sorted(found, key=_sequence)
 
-def _recover_one(path: Path, from_offset: int) -> list[StoredRecord]:
-    try:
-        recovered = recover(path, from_offset)
-    except FileNotFoundError:
-        log.error("a chunk that the index knows is gone", path=str(path))
-        return []
-    except Exception:
-        log.exception("a chunk could not be recovered; it is left as it is", path=str(path))
-        return []
-    if recovered.cut_bytes:
-        log.warning("torn tail cut into a side file", path=str(path), cut_bytes=recovered.cut_bytes)
-    return recovered.records
+    def _count(self, stream: str, sequence: int) -> None:
+        with self._lock:
+            self._sequences[stream] = max(sequence, self._sequences.get(stream, 0))
+
+    def _take_in(self, torn: list[Torn]) -> None:
+        """Read what the index lacks and commit it: all in one transaction, or chunk by chunk when one contradicts."""
+        with ThreadPoolExecutor(READERS, thread_name_prefix="settle") as pool:
+            found = [(one, records) for one, records in zip(torn, pool.map(_peek, torn), strict=True) if records]
+        chunks = [records for _, records in found]
+        self._commit([record for records in chunks for record in records], chunks)
+        with self._lock:
+            self._crashed.update(one.stream_id for one, _ in found)
+
+    def _commit(self, together: list[StoredRecord], chunks: list[list[StoredRecord]]) -> None:
+        if not together:
+            return
+        try:
+            self._committer.call(lambda transaction: transaction.apply(together)).result(COMMIT_WAIT_S)
+        except LateError:
+            log.error("the index does not answer; recording begins, what was left is taken in when it does")
+        except KeyreelError as error:
+            if len(chunks) < 2:
+                log.error("a chunk contradicts the index; `keyreel check` tells more", error=str(error))
+                return
+            for records in chunks:
+                self._commit(records, [])
+
+    # -- beside the recording -----------------------------------------------------------------------------------------
+
+    def _tend(self, volume: Volume, torn: list[Torn]) -> None:
+        """Cut and seal what is torn, then look for chunks that an index commit has missed."""
+        try:
+            for one in torn:
+                if self._ended.is_set():
+                    return
+                self._finish(one)
+            self._find_missed(volume)
+        except Exception:
+            log.exception("tending a volume ended early; the next start goes on", volume=str(volume.root))
+
+    def _finish(self, one: Torn) -> None:
+        try:
+            if one.row is None and not _stored(peek(one.path, 0, one.bounds)):
+                with self._index.read() as snapshot:
+                    known = snapshot.knows(one.stream_id, one.sequence)
+                if not known:
+                    log.warning("a chunk of which nothing counts is kept aside", path=str(set_aside(one.path)))
+                    return
+            done = recover(one.path, one.known, one.bounds)
+        except FileNotFoundError:
+            return
+        except (KeyreelError, OSError) as error:
+            log.error("a chunk could not be sealed; it is left as it is", path=str(one.path), error=str(error))
+            return
+        if done.cut_bytes:
+            log.warning("torn tail cut into a side file", path=str(one.path), cut_bytes=done.cut_bytes)
+        self._committer.submit(done.records)
+
+    def _find_missed(self, volume: Volume) -> None:
+        """Files between the oldest and the newest chunk of a stream that have no row: read them in."""
+        with self._index.read() as snapshot:
+            streams = snapshot.streams()
+        for stream in streams:
+            files = list(_files(volume.root / stream.name, ""))
+            with self._index.read() as snapshot:
+                missed = list(_missed(snapshot, stream, files))
+            for one in missed:
+                if self._ended.is_set():
+                    return
+                log.warning("a chunk that the index lacks is read in", path=str(one.path))
+                self._finish(one)
+
+    # -- where streams go on ------------------------------------------------------------------------------------------
+
+    def _resume_of(self, snapshot: Snapshot, stream: StreamRow, complete: bool) -> Resume:
+        """Sequences come from file names too: a file that could not be read keeps its number."""
+        last = snapshot.last_chunk(stream.id)
+        known = max(last.sequence if last is not None else 0, self._sequences.get(stream.name, 0))
+        next_sequence = known + (1 if complete else SEQUENCES_AWAY)
+        return _resume(snapshot, stream, next_sequence, stream.id in self._crashed)
 
 
 def resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Mapping[bytes, Path]) -> Resume:
-    """Where a stream goes on. Sequences come from file names too: a file that could not be read keeps its number."""
+    """Where a stream goes on now, by the index and the names of newer files on the volumes that are there."""
     last = snapshot.last_chunk(stream.id)
     known, since_us = (last.sequence, last.start_us) if last is not None else (0, 0)
-    newer = (
-        parse_chunk_path(path) for root in volumes.values() for path in newer_chunks(root, stream, known, since_us)
-    )
-    next_sequence = max([known, *(name.sequence for name in newer if name is not None)]) + 1
+    first_day = utc(since_us).strftime("%Y-%m-%d")
+    named = (sequence for root in volumes.values() for _, sequence in _files(root / stream.name, first_day))
+    return _resume(snapshot, stream, max([known, *named]) + 1, crashed)
+
+
+def _resume(snapshot: Snapshot, stream: StreamRow, next_sequence: int, crashed: bool) -> Resume:
+    last = snapshot.last_chunk(stream.id)
     if last is None:
         return Resume(next_sequence=next_sequence)
     return Resume(
@@ -119,3 +218,85 @@ def resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Map
         end_us=max(last.end_us, last.start_us + 1),
         gap_cause=GapCause.CRASH if crashed else GapCause.STOPPED,
     )
+
+
+def chunk_reader(index: Index, roots: Mapping[bytes, Path]) -> ReadAgain:
+    """What the committer calls to read a chunk again: (key, durable size) → the records the index lacks."""
+
+    def read_again(key: ChunkKey, size: int) -> list[StoredRecord]:
+        stream_id, sequence = key
+        with index.read() as snapshot:
+            stream = snapshot.stream_by_id(stream_id)
+            row = snapshot.chunk(stream_id, sequence)
+        if stream is None:
+            raise NotFound(f"stream {stream_id} is not in the index")
+        for root in roots.values():
+            for path, number in _files(root / stream.name, ""):
+                if number == sequence:
+                    records = peek(path, row.size if row is not None else 0, Bounds(size))
+                    return [one for one in records if not isinstance(one, ChunkSealed) or one.size <= size]
+        raise NotFound(f"chunk {sequence} of {stream.name} is on no volume that is here")
+
+    return read_again
+
+
+def _sync(volume: Volume) -> None:
+    """What is told of the volume's chunks from now on is on stable storage."""
+    handle = os.open(volume.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if SYNCFS_PROVES:
+            syncfs(handle)
+        else:
+            os.sync()
+    finally:
+        os.close(handle)
+
+
+def _torn(snapshot: Snapshot, path: Path, stream_id: int, sequence: int, start_us: int, told: int | None) -> Torn:
+    """`start_us` of a file that the index does not know is its name's, so to the millisecond."""
+    row = snapshot.chunk(stream_id, sequence)
+    later = (other.start_us for other in snapshot.chunks(stream_id, start_us, TIME_MAX_US) if other.sequence > sequence)
+    return Torn(path, stream_id, sequence, row, Bounds(told, min(later, default=None)))
+
+
+def _missed(snapshot: Snapshot, stream: StreamRow, files: list[tuple[Path, int]]) -> Iterator[Torn]:
+    last, first = snapshot.last_chunk(stream.id), snapshot.first_sequence(stream.id)
+    for path, sequence in files if last is not None else []:
+        if last is not None and first < sequence < last.sequence and not snapshot.knows(stream.id, sequence):
+            parsed = parse_chunk_path(path)
+            if parsed is not None:
+                yield _torn(snapshot, path, stream.id, sequence, parsed.start_us, None)
+
+
+def _files(folder: Path, first_day: str) -> Iterator[tuple[Path, int]]:
+    """(chunk file, sequence) of a stream's folder from a day on, oldest first."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for day in sorted(name for name in os.listdir(folder) if name >= first_day):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                for name in sorted(os.listdir(folder / day)):
+                    number = name[:-4].rpartition("-")[2]
+                    if name.endswith(".mp4") and number.isdecimal():
+                        yield folder / day / name, int(number)
+
+
+def _stored(records: list[StoredRecord]) -> bool:
+    return any(isinstance(record, FragmentStored) for record in records)
+
+
+def _peek(one: Torn) -> list[StoredRecord]:
+    """What the index lacks of a chunk; a chunk it does not know and that holds nothing of worth is left out."""
+    try:
+        records = peek(one.path, one.known, one.bounds)
+    except FileNotFoundError:
+        log.error("a chunk that the index knows is gone", path=str(one.path))
+        return []
+    except (KeyreelError, OSError) as error:
+        log.error("a chunk could not be read; it is left as it is", path=str(one.path), error=str(error))
+        return []
+    is_empty_copy = one.row is None and one.bounds != UNBOUNDED and not _stored(records)
+    return [] if is_empty_copy else records
+
+
+def _sequence(path: Path) -> int:
+    parsed = parse_chunk_path(path)
+    return parsed.sequence if parsed is not None else 0

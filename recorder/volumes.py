@@ -1,88 +1,134 @@
-"""The volumes this node records to.
+"""The volumes this node records to: which of them takes the next chunk, and which does not answer.
 
-Kept true: a directory is written to only when its identity file says it is the volume we know there, so an empty mount
-point is refused and nothing is ever recorded to the disk underneath; a failed volume takes no new chunk.
+Kept true: a missing, full or failing volume costs the others nothing and is taken back by itself; a stream stays on its
+volume while that takes chunks and is not much fuller than another; nothing here waits for a disk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from base.config import Config
 from base.datadir import DataDir
-from base.errors import ConfigError, VolumeError
+from base.errors import VolumeError
 from chunks.records import StoredRecord
 from chunks.volume import Volume
-from chunks.writer import VolumeWriter
+from chunks.writer import OpenChunk, VolumeWriter
+from recorder.slot import Settle, Slot
+
+OPEN_WAIT_S: Final = 3.0  # a start waits so long for its volumes; those that answer later join later
+MOVE_FACTOR: Final = 2.0  # a stream moves when another volume is better by this
+SLOW_SYNC_S: Final = 0.5  # syncs that take longer count against a volume
 
 
-def open_volumes(datadir: DataDir, config: Config) -> list[Volume]:
-    """Open the volumes this node is configured to record to; each must hold the identity the data folder knows."""
+def wanted_volumes(datadir: DataDir, config: Config) -> dict[bytes, Path]:
+    """Identity → directory of the volumes to record to; each was made this node's before."""
     known = {path.resolve(): volume_id for volume_id, path in datadir.volumes.items()}
     paths = [Path(volume.path) for volume in config.volumes] or [datadir.media_path]
-    for path in paths:
-        if path.resolve() not in known:
-            raise ConfigError(
-                f"volume {path} is not one of this node's; `keyreel serve` or `keyreel record` makes it one"
-            )
-    return [Volume.open(path, known[path.resolve()]) for path in paths]
+    return {known[path.resolve()]: path for path in paths if path.resolve() in known}
 
 
 class Volumes:
-    """The writers of all volumes, and which of them takes the next chunk."""
+    """The slots of all volumes, and the choice between them. Calls come from the event loop."""
 
     def __init__(
         self,
-        volumes: list[Volume],
+        wanted: Mapping[bytes, Path],
         config: Config,
+        *,
         on_commit: Callable[[list[StoredRecord]], None],
         on_failed: Callable[[VolumeWriter, Exception], None],
+        settle: Settle,
     ) -> None:
-        self.failed: dict[bytes, str] = {}
-        self.writers: list[VolumeWriter] = []
-        for volume in volumes:
-            self.writers.append(self._writer(volume, config, on_commit, on_failed))
+        self._config = config.recorder
+        self._on_commit = on_commit
+        self._on_failed = on_failed
+        self._settle = settle
+        self.slots = {volume_id: self._slot(volume_id, path) for volume_id, path in wanted.items()}
+        self._streams: dict[bytes, int] = {}
 
-    def _writer(
-        self,
-        volume: Volume,
-        config: Config,
-        on_commit: Callable[[list[StoredRecord]], None],
-        on_failed: Callable[[VolumeWriter, Exception], None],
-    ) -> VolumeWriter:
-        def failed(error: Exception, _chunks: object) -> None:
-            self.failed[volume.id] = str(error)
-            on_failed(writer, error)
+    def _slot(self, volume_id: bytes, path: Path) -> Slot:
+        return Slot(volume_id, path, make_writer=self._writer, settle=self._settle, on_failed=self._on_failed)
 
-        writer = VolumeWriter(
+    def _writer(self, volume: Volume, failed: Callable[[VolumeError, list[OpenChunk]], None]) -> VolumeWriter:
+        return VolumeWriter(
             volume,
-            on_commit=on_commit,
+            on_commit=self._on_commit,
             on_failure=failed,
-            sync_interval_s=config.recorder.sync_interval_ms / 1000,
-            queue_bytes_max=config.recorder.queue_bytes_max,
+            sync_interval_s=self._config.sync_interval_ms / 1000,
+            queue_bytes_max=self._config.queue_bytes_max,
         )
-        return writer
 
-    def start(self) -> None:
-        """Start one thread per volume."""
-        for writer in self.writers:
-            writer.start()
+    async def start(self) -> None:
+        """Open all volumes, each in its own thread; back when all have told something, or after OPEN_WAIT_S."""
+        for slot in self.slots.values():
+            slot.start()
+        deadline_s = time.monotonic() + OPEN_WAIT_S
+        while time.monotonic() < deadline_s and not all(slot.answered.is_set() for slot in self.slots.values()):
+            await asyncio.sleep(0.01)
 
     def stop(self) -> None:
         """Drain, sync and commit everything queued; then end the threads."""
-        for writer in self.writers:
-            writer.stop()
+        for slot in self.slots.values():
+            slot.end()
+        for slot in self.slots.values():
+            if slot.writer is not None:
+                slot.writer.stop()
 
-    def pick(self) -> VolumeWriter | None:
-        """The working volume with the most free space; None when none works."""
-        working = [writer for writer in self.writers if writer.volume.id not in self.failed]
-        return max(working, key=free_bytes, default=None)
+    @property
+    def complete(self) -> bool:
+        """Every volume is there, so the names of all chunk files are known."""
+        return all(not slot.reason for slot in self.slots.values())
+
+    def tick(self) -> None:
+        """The watchdog."""
+        now_s = time.monotonic()
+        for slot in self.slots.values():
+            elsewhere = any(
+                other.usable and other.hung_s(now_s) < 1 for other in self.slots.values() if other is not slot
+            )
+            slot.look_after(now_s, elsewhere)
+
+    def count_streams(self, writers: list[VolumeWriter]) -> None:
+        """The writer of each stream that records now."""
+        counts: dict[bytes, int] = {}
+        for writer in writers:
+            counts[writer.volume.id] = counts.get(writer.volume.id, 0) + 1
+        self._streams = counts
+
+    def streams(self, slot: Slot) -> int:
+        """How many streams record to it."""
+        return self._streams.get(slot.id, 0)
+
+    def pick(self, current: VolumeWriter | None = None) -> VolumeWriter | None:
+        """The volume for a stream's next chunk; None when none takes any.
+
+        A failed writer that still holds what is to be replayed keeps its stream until that was asked for.
+        """
+        if current is not None and current.error is not None and not current.given:
+            return current
+        usable = [slot for slot in self.slots.values() if slot.usable and _works(slot)]
+        best = max(usable, key=self._score, default=None)
+        if best is None or best.writer is None:
+            return None
+        mine = next((slot for slot in usable if slot.writer is current), None)
+        if mine is not None and self._score(best) < MOVE_FACTOR * self._score(mine, leaving=True):
+            return current
+        if mine is not None:
+            self._streams[mine.id] = self.streams(mine) - 1
+        self._streams[best.id] = self.streams(best) + 1
+        return best.writer
+
+    def _score(self, slot: Slot, leaving: bool = False) -> float:
+        """Free bytes per stream, less where syncs are slow."""
+        assert slot.writer is not None
+        streams = self.streams(slot) + (not leaving)
+        return slot.free_bytes / max(streams, 1) / max(1.0, slot.writer.last_sync_s / SLOW_SYNC_S)
 
 
-def free_bytes(writer: VolumeWriter) -> int:
-    """Free space of a writer's volume, -1 when it does not answer."""
-    try:
-        return writer.volume.free_bytes()
-    except VolumeError:
-        return -1
+def _works(slot: Slot) -> bool:
+    return slot.writer is not None and slot.writer.error is None

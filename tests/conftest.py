@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Generator
 from functools import cache
 from pathlib import Path
@@ -39,10 +40,22 @@ def _missing_corpus() -> str:
     return "" if CORPUS.is_dir() else f"footage corpus not found at {CORPUS}"
 
 
+def _missing_mount() -> str:
+    """File systems of a test's own: mounted as root, where the machine lets root do it."""
+    if os.geteuid() != 0:
+        return "mounting a file system needs root"
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "keyreel-probe", folder], check=False)
+        if done.returncode == 0:
+            subprocess.run(["umount", folder], check=True)
+    return "" if done.returncode == 0 else "this machine does not let root mount"
+
+
 TOOLS: dict[str, Callable[[], str]] = {
     "needs_ffmpeg": cache(_missing_ffmpeg),
     "needs_chromium": cache(_missing_chromium),
     "needs_gst": cache(_missing_gst),
+    "needs_mount": cache(_missing_mount),
 }
 corpus_missing = cache(_missing_corpus)
 
@@ -60,7 +73,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    needs_tool = any(item.get_closest_marker(marker) for marker in TOOLS)
+    needs_tool = any(item.get_closest_marker(marker) for marker in TOOLS if marker != "needs_mount")
     no_footage = item.get_closest_marker("needs_corpus") is not None and bool(corpus_missing())
     if IN_CI and report.skipped and needs_tool and not no_footage and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

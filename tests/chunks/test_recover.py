@@ -12,7 +12,7 @@ import pytest
 from base.errors import DamageError
 from chunks.reader import ChunkFile
 from chunks.records import ChunkOpened, ChunkSealed, FragmentStored, StoredRecord
-from chunks.recover import mend, recover, scan
+from chunks.recover import Bounds, peek, recover, scan, set_aside
 from tests.chunks.media import Bench, Media, build
 
 
@@ -74,22 +74,40 @@ def test_recovery_seals_as_the_writer_does(sealed: tuple[Path, list[StoredRecord
     assert torn.read_bytes() == data
 
 
-def test_mending_cuts_and_reads_only_the_tail(sealed: tuple[Path, list[StoredRecord]]) -> None:
+def test_peeking_reads_only_the_tail_and_writes_nothing(sealed: tuple[Path, list[StoredRecord]]) -> None:
     path, records = sealed
     whole, data = ChunkFile(path).table(), path.read_bytes()
     known = int(whole.offset[4])
     spoilt = bytearray(data[: whole.end] + b"torn")
     spoilt[int(whole.offset[1]) + 36] ^= 0xFF
     path.write_bytes(spoilt)
-    found = mend(path, known)
-    assert found.records == [records[0], *records[5:-1]]
-    assert found.cut_bytes == 4
-    assert path.read_bytes() == bytes(spoilt[: whole.end])
+    assert peek(path, known) == [records[0], *records[5:-1]]
+    assert path.read_bytes() == bytes(spoilt)
     path.write_bytes(data[: whole.end] + b"torn")
-    assert mend(path, whole.end).records == records[:1]
+    assert peek(path, whole.end) == records[:1]
     assert recover(path, whole.end).records == records
     assert path.read_bytes() == data
-    assert mend(path, whole.end).records == records
+    assert peek(path, whole.end) == records
+
+
+def test_what_was_written_again_elsewhere_is_cut_and_kept_aside(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    """By the bytes that were told, or by where the next chunk begins; a seal that was never told does not protect."""
+    path, records = sealed
+    whole, data = ChunkFile(path).table(), path.read_bytes()
+    kept = int(whole.offset[3])
+    for bounds in (Bounds(size=kept), Bounds(until_us=int(whole.wall_us[3]))):
+        path.write_bytes(data)
+        assert peek(path, 0, bounds) == records[:4]
+        found = recover(path, 0, bounds)
+        assert found.records[:-1] == records[:4]
+        assert found.cut_bytes == len(data) - kept
+        assert found.side_path is not None
+        assert found.side_path.read_bytes() == data[kept:]
+        assert recover(path, 0, bounds).records == found.records
+    assert peek(path, 0, Bounds(size=0)) == records[:1]
+    aside = set_aside(path)
+    assert not path.exists()
+    assert aside.read_bytes()
 
 
 def test_the_first_bad_fragment_ends_what_is_not_known_durable(sealed: tuple[Path, list[StoredRecord]]) -> None:

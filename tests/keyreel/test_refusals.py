@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from base.datadir import DataDir
-from chunks.volume import IDENTITY_NAME, Volume
+from chunks.volume import Volume
 from index import Index
 
 Picture = dict[str, tuple[int, int, int]]
@@ -63,32 +62,10 @@ def _newer_node(datadir: DataDir) -> None:
     (datadir.path / "node.json").write_text(json.dumps(identity | {"format": 2}))
 
 
-def _newer_volume(datadir: DataDir) -> None:
-    identity = json.loads((datadir.media_path / IDENTITY_NAME).read_text())
-    (datadir.media_path / IDENTITY_NAME).write_text(json.dumps(identity | {"format": 2}))
-
-
-def _unmounted(datadir: DataDir) -> None:
-    (datadir.media_path / IDENTITY_NAME).unlink()
-
-
-def _gone(datadir: DataDir) -> None:
-    shutil.rmtree(datadir.media_path)
-
-
-def _another(datadir: DataDir) -> None:
-    shutil.rmtree(datadir.media_path)
-    Volume.create(datadir.media_path, datadir.node_id)
-
-
 @pytest.mark.parametrize(
     ("change", "code", "says"),
     [
         (_newer_node, 4, "format 2"),
-        (_newer_volume, 4, "format 2"),
-        (_unmounted, 6, "mounted"),
-        (_gone, 6, "mounted"),
-        (_another, 6, "mounted"),
     ],
 )
 def test_a_folder_that_is_not_what_it_should_be(

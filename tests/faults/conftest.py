@@ -1,0 +1,54 @@
+"""Disks to break: file systems of a test's own, and a shim that lets one folder fail or hang under a live process."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import node  # noqa: F401 (a fixture)
+
+SHIM = Path(__file__).with_name("diskshim.c")
+
+
+@pytest.fixture(scope="session")
+def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    library = tmp_path_factory.mktemp("shim") / "diskshim.so"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, SHIM, "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture
+def disk(tmp_path: Path, shim_library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Tell `tmp_path/bad`, for every process started from now on, to be `eio`, `sync-eio`, `hang` or `ok`."""
+    control = tmp_path / "disk-control"
+    control.write_text("ok")
+    monkeypatch.setenv("LD_PRELOAD", str(shim_library))
+    monkeypatch.setenv("DISKSHIM", str(tmp_path / "bad"))
+    monkeypatch.setenv("DISKSHIM_CONTROL", str(control))
+
+    def say(word: str) -> None:
+        fresh = control.with_suffix(".new")
+        fresh.write_text(word)
+        fresh.rename(control)
+
+    return say
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Mount a tmpfs on a folder; unmounted at the end."""
+    mounted: list[Path] = []
+
+    def make(name: str, options: str) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "keyreel-test", folder], check=True)
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=False, capture_output=True)
