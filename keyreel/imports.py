@@ -26,7 +26,7 @@ from keyreel.output import Progress, bytes_text, print_json, progress_bar
 from recorder.importer import ImportReport, Place, claimed, import_file
 from recorder.pipeline import Resume, Rotation
 from recorder.startup import resume, resume_of
-from recorder.volumes import open_volumes
+from recorder.volumes import present, wanted_volumes
 from sources.file import FileSource
 
 PROGRESS_STEP_BYTES: Final = 1 << 20
@@ -66,7 +66,7 @@ def _import(
     with index.write() as transaction:
         stream = transaction.ensure_stream(name)
     with claimed(StreamClaims(datadir.run_path), stream):
-        volume = max(open_volumes(datadir, node.config), key=lambda one: one.free_bytes(), default=None)
+        volume = max(present(wanted_volumes(datadir, node.config)), key=lambda one: one.free_bytes(), default=None)
         if volume is None:
             raise VolumeError("there is no volume to import to; add one", reason="missing")
         recorder = node.config.recorder
@@ -86,7 +86,8 @@ def _past(node: Node, index: Index, stream: StreamRow, alone: bool) -> Resume:
     """Where the stream goes on; of streams that no camera fills nobody knows why they pause."""
     volumes = node.datadir.volumes
     if alone:
-        past = resume(index, volumes).get(stream.id, Resume())
+        there = present(volumes)
+        past = resume(index, there, complete=len(there) == len(volumes)).get(stream.id, Resume())
     else:
         with index.read() as snapshot:
             past = resume_of(snapshot, stream, False, volumes)

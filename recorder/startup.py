@@ -68,7 +68,7 @@ class Past:
         self._sequences: dict[str, int] = {}  # highest number in a file name, by stream
         self._ended = threading.Event()
 
-    def settle(self, volume: Volume, told: Mapping[Path, int]) -> None:
+    def settle(self, volume: Volume, told: Mapping[Path, int], *, beside: bool = True) -> None:
         """Take in what the volume holds beyond the index; `told`: of chunks that failed here, the bytes that count."""
         _sync(volume)
         with self._index.read() as snapshot:
@@ -76,8 +76,11 @@ class Past:
         if torn:
             self._take_in(torn)
             log.info("took in chunks of an earlier process", volume=str(volume.root), chunks=len(torn))
-        name = f"tend {volume.root}"
-        threading.Thread(target=self._tend, args=(volume, torn), name=name, daemon=True).start()
+        if beside:
+            name = f"tend {volume.root}"
+            threading.Thread(target=self._tend, args=(volume, torn), name=name, daemon=True).start()
+        else:
+            self._tend(volume, torn)
 
     def resume(self, complete: bool) -> dict[int, Resume]:
         """Where each stream goes on; `complete` when all volumes have told their numbers."""
@@ -195,6 +198,19 @@ class Past:
         known = max(last.sequence if last is not None else 0, self._sequences.get(stream.name, 0))
         next_sequence = known + (1 if complete else SEQUENCES_AWAY)
         return _resume(snapshot, stream, next_sequence, stream.id in self._crashed)
+
+
+def resume(index: Index, volumes: list[Volume], *, complete: bool) -> dict[int, Resume]:
+    """Put everything right while nobody records, and say per stream where to go on."""
+    committer = Committer(index)
+    committer.start()
+    past = Past(index, committer)
+    try:
+        for volume in volumes:
+            past.settle(volume, {}, beside=False)
+        return past.resume(complete)
+    finally:
+        committer.stop()
 
 
 def resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Mapping[bytes, Path]) -> Resume:

@@ -7,6 +7,7 @@ volume while that takes chunks and is not much fuller than another; nothing here
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 
 from base.config import Config
 from base.datadir import DataDir
-from base.errors import VolumeError
+from base.errors import KeyreelError, VolumeError
 from chunks.records import StoredRecord
 from chunks.volume import Volume
 from chunks.writer import OpenChunk, VolumeWriter
@@ -30,6 +31,15 @@ def wanted_volumes(datadir: DataDir, config: Config) -> dict[bytes, Path]:
     known = {path.resolve(): volume_id for volume_id, path in datadir.volumes.items()}
     paths = [Path(volume.path) for volume in config.volumes] or [datadir.media_path]
     return {known[path.resolve()]: path for path in paths if path.resolve() in known}
+
+
+def present(wanted: Mapping[bytes, Path]) -> list[Volume]:
+    """Those that are there and are themselves."""
+    found = []
+    for volume_id, path in wanted.items():
+        with contextlib.suppress(KeyreelError):
+            found.append(Volume.open(path, volume_id))
+    return found
 
 
 class Volumes:
