@@ -170,8 +170,8 @@ async def test_a_hung_disk(node: MakeNode, tmp_path: Path, disk: Callable[[str],
 
 @pytest.mark.needs_mount
 async def test_a_full_volume(node: MakeNode, tmp_path: Path, mount: Callable[..., Path]) -> None:
-    bad = mount("bad", "size=7m")  # what is preallocated for one chunk leaves no room for that of another
-    mount("good", "size=12m")
+    bad = mount("bad", "size=4m")  # too small for what a chunk is given ahead, so it is full at once
+    mount("good", "size=9m")
     (bad / "lost+found").mkdir()
     with (bad / "lost+found" / "other").open("wb", buffering=0) as other:
         async with rig(node, tmp_path) as one:
