@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from base.errors import ConfigError, FormatError, UserError
+from base.schemes import ALL
 
 Transport = Literal["tcp", "udp"]
 FORMAT_VERSION: Final = 1
@@ -27,12 +28,14 @@ def _check_url(camera: str, name: str, url: str) -> None:
     wrong = ""
     try:
         parts = urlsplit(url)
-        if parts.scheme not in ("rtsp", "rtsps"):
-            wrong = "does not begin with rtsp:// or rtsps://"
+        if parts.scheme not in ALL:
+            wrong = f"does not begin with one of {', '.join(f'{scheme}://' for scheme in ALL)}"
         elif not parts.hostname:
             wrong = "names no host"
         elif parts.port == 0:
             wrong = "has port 0"
+        elif parts.scheme in ("udp", "srt") and parts.port is None:
+            wrong = f"names no port, which {parts.scheme}:// needs"
     except ValueError:
         wrong = "has a host or port that cannot be read"
     if len(url.encode("utf-8", "replace")) > URL_BYTES_MAX:

@@ -36,6 +36,7 @@ def open_index(data: Path, *, write: bool = False) -> Iterator[Index]:
 
 def add(data: Path, cameras: list[Camera], *, replace: bool, as_json: bool) -> None:
     """Register cameras; one that is registered otherwise is refused unless `replace`."""
+    refuse_unknown_protocols(cameras)
     changed: list[Camera] = []
     with open_index(data, write=True) as index, index.write() as transaction:
         for camera in cameras:
@@ -68,6 +69,16 @@ def main_address(url: str | None, onvif: str | None, user: str, password: str, p
     from keyreel.onvif import stream_url
 
     return stream_url(onvif or "", user, password, profile, tls_verify)
+
+
+def refuse_unknown_protocols(cameras: list[Camera]) -> None:
+    """An address whose protocol this installation does not have could never be recorded here."""
+    schemes = {url.partition("://")[0] for camera in cameras for url in (camera.main, camera.sub) if url}
+    for scheme in sorted(schemes & {"srt", "rtmp", "rtmps"}):
+        from sources.live import missing_protocol
+
+        if wrong := missing_protocol(scheme):
+            raise UserError(f"{scheme}:// cannot be recorded: {wrong}", reason="unsupported")
 
 
 def show(data: Path, as_json: bool) -> None:

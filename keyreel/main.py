@@ -92,7 +92,9 @@ def camera_add(
     data: DataOption,
     url: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="rtsp:// or rtsps:// address of the main stream; none with --onvif."),
+        typer.Argument(
+            help="rtsp(s)://, rtmp(s)://, http(s):// (FLV, MPEG-TS), srt:// or udp:// address; none with --onvif."
+        ),
     ] = None,
     onvif: Annotated[
         Optional[str],  # noqa: UP045

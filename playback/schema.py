@@ -191,7 +191,13 @@ class CameraBody(_Query):
     """A camera for the register."""
 
     id: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-    main: Annotated[str, Meta(max_length=2048, description="rtsp:// or rtsps:// address, with user and password")]
+    main: Annotated[
+        str,
+        Meta(
+            max_length=2048,
+            description="rtsp(s)://, rtmp(s)://, http(s)://, srt:// or udp:// address, with user and password",
+        ),
+    ]
     sub: Annotated[str, Meta(max_length=2048)] | None = None
     transport: Literal["tcp", "udp"] = "tcp"
     allow_basic: bool = False

@@ -31,6 +31,7 @@ from native.moof import Fragment
 from recorder.pipeline import Resume, Rotation
 from sources.feed import Feed
 from sources.file import FileSource, Moment
+from sources.formats import changes_configuration
 
 CHUNKS_MAX: Final = 8192
 HOLE_US: Final = 2 * US  # a longer pause between two pictures is an absence, not a long picture
@@ -188,6 +189,12 @@ class _Maker:
             self.report.skipped_packets += 1
             return
         assert self._feed is not None
+        if changes_configuration(packet, self._source.layout):
+            raise UserError(
+                f"{self._source.path} changes its codec configuration at {self._top_90k / MEDIA_HZ:.1f} s of its "
+                "clock; cut it there and import the parts",
+                reason="bad-file",
+            )
         stamp = packet.pts if packet.pts is not None else packet.dts  # type: ignore[attr-defined]
         time_90k = 0 if stamp is None else round(stamp * packet.time_base * MEDIA_HZ)  # type: ignore[attr-defined]
         if is_video and stamp is not None:

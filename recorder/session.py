@@ -25,15 +25,12 @@ from native.fragment import FragmentBuilder
 from native.moof import Fragment
 from native.sink import Sink
 from recorder.backoff import Backoff
+from recorder.dial import dial
 from recorder.pipeline import Pipeline
-from rtsp.client import RtspClient
 from rtsp.sdp import Presentation, Track
+from sources.contract import Source
 
 log = structlog.get_logger("recorder.session")
-
-# A camera's connection is read this often: each read costs some 10 µs whatever it brings. Small beside a fragment.
-READ_EVERY_MS_MAX: Final = 100
-READS_PER_FRAGMENT: Final = 5
 
 # What the absence of video is called in the ledger, by the reason a session ended with. The rest is OFFLINE.
 _CAUSES: Final = {"stalled": GapCause.NO_MEDIA, "codec": GapCause.UNDECODABLE}
@@ -82,7 +79,7 @@ class Session:
         self.retry_at_us = 0
         self.reconnects = 0
         self.tracks: Tracks | None = None
-        self.client: RtspClient | None = None
+        self.client: Source | None = None
         self._recorder = recorder
         self._rtsp = rtsp
         self._handshakes = handshakes
@@ -164,16 +161,7 @@ class Session:
 
     async def _run_once(self) -> None:
         self._enter("connecting")
-        client = RtspClient(
-            self.url,
-            transport=self.camera.transport,
-            allow_basic=self.camera.allow_basic,
-            tls_verify=self.camera.tls_verify,
-            connect_timeout_s=self._rtsp.connect_timeout_s,
-            response_timeout_s=self._rtsp.response_timeout_s,
-            media_timeout_s=self._rtsp.media_timeout_s,
-            read_every_ms=min(READ_EVERY_MS_MAX, self._recorder.fragment_ms // READS_PER_FRAGMENT),
-        )
+        client = dial(self.camera, self.url, self._recorder, self._rtsp)
         try:
             async with self._handshakes:
                 tracks = choose_tracks(await client.open())
@@ -187,7 +175,7 @@ class Session:
             finally:
                 await client.close()
 
-    def _begin(self, client: RtspClient, tracks: Tracks) -> FragmentBuilder:
+    def _begin(self, client: Source, tracks: Tracks) -> FragmentBuilder:
         assert tracks.video.video is not None
         video = tracks.video.video
         audio = tracks.audio.audio if tracks.audio is not None else None
@@ -212,7 +200,7 @@ class Session:
             sinks[track.index] = Sink()
         return sinks
 
-    def _finish(self, client: RtspClient) -> None:
+    def _finish(self, client: Source) -> None:
         """Everything whole that arrived goes to the writer; the rest of the session is let go."""
         if self._builder is not None:
             client.flush()

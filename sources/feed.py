@@ -1,7 +1,8 @@
 """Packets of a demuxer → the sinks of one stream.
 
 Kept true: the bytes of a picture or a sound frame are the packet's; video time is in 1/90000 s, audio time in ticks of
-its rate; audio that a container times in coarse units is laid end to end as long as that stays within `JITTER_S`.
+its rate; a live stream's times go on where the container's counter wraps; audio that a container times in coarse units
+is laid end to end as long as that stays within `JITTER_S`.
 """
 
 from __future__ import annotations
@@ -18,26 +19,24 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 JITTER_S: Final = 0.06
+VIDEO, AUDIO = 0, 1
 
 
 class Feed:
-    """Pushes packets of a `Layout` into a video and an audio sink; counts what it could not use."""
+    """Pushes packets of a `Layout` into a video and an audio sink; counts them, and what it could not use."""
 
-    def __init__(self, layout: Layout, video: Sink, audio: Sink | None) -> None:
-        self.packets = 0
-        self.bytes = 0
+    def __init__(self, layout: Layout, video: Sink, audio: Sink | None, *, wraps: bool = False) -> None:
+        self.packets = [0, 0]  # video, audio
+        self.bytes = [0, 0]
         self.malformed_packets = 0
         self.undated_packets = 0
-        self.last_arrival_us = 0
+        self.last_video_us = 0
+        self.has_audio = audio is not None and layout.audio is not None
         self._layout = layout
         self._video = video
         self._audio = audio
         self._next_audio: int | None = None
-
-    def video_time(self, packet: Packet[Any]) -> int | None:
-        """Presentation time in 1/90000 s; None when the packet has none."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        return None if stamp is None else round(stamp * packet.time_base * MEDIA_HZ)
+        self._wraps = [Wrap(layout.wrap_90k if wraps else 0) for _ in range(2)]
 
     def push(self, packet: Packet[Any], arrival_us: int) -> None:
         """One packet of either track; others are passed over."""
@@ -48,28 +47,27 @@ class Feed:
         elif packet.stream_index == self._layout.audio_index and self._audio is not None:
             self._push_audio(packet, arrival_us)
 
-    def _count(self, packet: Packet[Any], arrival_us: int) -> None:
-        self.packets += 1
-        self.bytes += packet.size
-        self.last_arrival_us = arrival_us
-
     def _push_video(self, packet: Packet[Any], arrival_us: int) -> None:
-        self._count(packet, arrival_us)
-        layout = self._layout
-        time = self.video_time(packet)
-        if time is None:
+        layout, codec = self._layout, self._layout.video.codec
+        self.packets[VIDEO] += 1
+        self.bytes[VIDEO] += packet.size
+        self.last_video_us = arrival_us
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
             self.undated_packets += 1
             return
+        time = round(self._wraps[VIDEO].unwrap(stamp * packet.time_base * MEDIA_HZ))
         whole = not packet.is_corrupt
         if layout.length_bytes:
-            good = push_prefixed(self._video, layout.video.codec, layout.length_bytes, time, arrival_us, packet, whole)
+            good = push_prefixed(self._video, codec, layout.length_bytes, time, arrival_us, packet, whole)
         else:
-            good = push_annexb(self._video, layout.video.codec, time, arrival_us, packet, whole)
+            good = push_annexb(self._video, codec, time, arrival_us, packet, whole)
         self.malformed_packets += not good
 
     def _push_audio(self, packet: Packet[Any], arrival_us: int) -> None:
-        self._count(packet, arrival_us)
         assert self._audio is not None
+        self.packets[AUDIO] += 1
+        self.bytes[AUDIO] += packet.size
         if packet.pts is None:
             self.undated_packets += 1
             return
@@ -84,24 +82,44 @@ class Feed:
         assert self._layout.audio is not None
         rate_hz = self._layout.audio.rate_hz
         unit: Fraction = packet.time_base
-        told = round(packet.pts * unit * rate_hz)  # type: ignore[operator]
+        stamp: int = packet.pts  # type: ignore[assignment]
+        told = round(self._wraps[AUDIO].unwrap(stamp * unit * MEDIA_HZ) * rate_hz / MEDIA_HZ)
         if self._next_audio is not None and unit * rate_hz != 1 and abs(told - self._next_audio) < JITTER_S * rate_hz:
             told = self._next_audio
-        self._next_audio = told + (self._ticks(packet, rate_hz) or 0)
+        self._next_audio = told + self._ticks(packet, rate_hz)
         return told
 
     def _ticks(self, packet: Packet[Any], rate_hz: int) -> int:
         """Length of a frame: what its codec fixes, else what the container says."""
-        match self._layout.audio.codec if self._layout.audio else "":
+        assert self._layout.audio is not None
+        channels = max(self._layout.audio.channels, 1)
+        told = (packet.duration or 0) * packet.time_base * rate_hz
+        match self._layout.audio.codec:
             case "aac":
-                return 1024 if not packet.duration else _nearest(packet.duration * packet.time_base * rate_hz, 1024)
+                return max(round(told / 1024), 1) * 1024
             case "pcma" | "pcmu":
-                return packet.size // max(self._layout.audio.channels, 1) if self._layout.audio else 0
+                return packet.size // channels
             case "l16":
-                return packet.size // 2 // max(self._layout.audio.channels, 1) if self._layout.audio else 0
-        return round((packet.duration or 0) * packet.time_base * rate_hz)
+                return packet.size // 2 // channels
+        return round(told)
 
 
-def _nearest(ticks: Fraction, step: int) -> int:
-    """The multiple of `step` that a rounded duration means; at least one."""
-    return max(round(ticks / step), 1) * step
+class Wrap:
+    """Makes a counter of `period_90k` ticks go on for ever; a period of 0 leaves times as they are."""
+
+    def __init__(self, period_90k: int) -> None:
+        self._period = period_90k
+        self._turns = 0
+        self._last: Fraction | None = None
+
+    def unwrap(self, time_90k: Fraction) -> Fraction:
+        """The time nearest to the one before, of all that the counter can mean."""
+        if not self._period:
+            return time_90k
+        time = time_90k + self._turns * self._period
+        if self._last is not None:
+            turns = round((self._last - time) / self._period)
+            self._turns += turns
+            time += turns * self._period
+        self._last = time
+        return time

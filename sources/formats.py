@@ -21,6 +21,7 @@ _AUDIO: Final = {
 }  # fmt: skip
 _MJPEG: Final = frozenset({"mjpeg", "mjpegb", "jpeg2000", "png"})
 _SETS_MAX: Final = 64
+_WRAPS_90K: Final = {"mpegts": 1 << 33, "flv": (1 << 32) * 90}  # 33 bits of 90 kHz; 32 bits of milliseconds
 _AAC_RATES: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
@@ -35,6 +36,7 @@ class Layout:
     audio: AudioConfig | None = None
     adts: bool = False  # each audio frame has an ADTS header before it (ISO/IEC 13818-7 §6.2)
     left_out: list[str] = field(default_factory=list)
+    wrap_90k: int = 0  # after this the container's clock begins again; 0 never
 
 
 def describe(container: InputContainer, where: str) -> Layout:
@@ -54,8 +56,17 @@ def describe(container: InputContainer, where: str) -> Layout:
         audio_index=-1 if audio is None else audio.index,
         audio=audio_config,
         adts=adts,
+        wrap_90k=_WRAPS_90K.get(container.format.name, 0),
         left_out=[f"{s.type} {codec_name(s) or '?'}" for s in streams if s.index not in stored],
     )
+
+
+def changes_configuration(packet: Any, layout: Layout) -> bool:
+    """Whether from this packet on the samples need another configuration record than the layout's."""
+    if packet.stream_index != layout.video_index or not packet.has_sidedata("new_extradata"):
+        return False
+    fresh = bytes(packet.get_sidedata("new_extradata"))
+    return bool(fresh) and video_config(layout.video.codec, fresh) != (layout.video, layout.length_bytes)
 
 
 def codec_name(stream: Any) -> str:

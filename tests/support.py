@@ -157,6 +157,49 @@ def _aac(wave: np.ndarray, rate_hz: int) -> Audio:
     return Audio(config, 1024, [bytes(packet) for packet in packets[1:]])  # the first is the encoder's priming
 
 
+def made(
+    path: Path, form: str, video: Video, sound: Audio | None = None,
+    options: dict[str, str] | None = None, tags: dict[str, str] | None = None,
+    pause: tuple[int, int] = (1 << 40, 0),
+) -> list[str]:  # fmt: skip
+    """Write a file with an independent muxer; the hashes of its pictures as length-prefixed NAL units."""
+    import av
+
+    codec = {"h264": "h264", "h265": "hevc"}[video.config.codec]
+    with av.open(str(path), "w", format=form, options=options or {}) as out:
+        out.metadata.update(tags or {})
+        stream: Any = out.add_mux_stream(codec, video.fps, width=WIDTH, height=HEIGHT)
+        stream.time_base = Fraction(1, 90_000)
+        track: Any = None
+        if sound is not None:
+            track = out.add_stream("aac", sound.config.rate_hz, layout="mono")
+        packets = []
+        for i, (pts, sample, key) in enumerate(video.pictures):
+            packet = av.Packet(b"\0\0\0\1" + b"\0\0\0\1".join(nals(sample)))
+            late = pause[1] if i >= pause[0] else 0
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 90_000), key
+            packet.pts = pts + late
+            packet.dts = i * 90_000 // video.fps + late - 2 * 90_000 // video.fps
+            packets.append((packet.dts / 90_000, packet))
+        for i, frame in enumerate(sound.frames if sound else []):
+            packet = av.Packet(frame)
+            packet.stream, packet.time_base = track, Fraction(1, sound.config.rate_hz)
+            packet.pts = packet.dts = i * sound.ticks
+            packets.append((packet.dts / sound.config.rate_hz, packet))
+        for _, packet in sorted(packets, key=lambda one: one[0]):
+            out.mux(packet)
+    return [hashlib.sha256(sample).hexdigest() for _, sample, _ in video.pictures]
+
+
+def nals(sample: bytes) -> list[bytes]:
+    found, at = [], 0
+    while at < len(sample):
+        size = int.from_bytes(sample[at : at + 4], "big")
+        found.append(sample[at + 4 : at + 4 + size])
+        at += 4 + size
+    return found
+
+
 @dataclass
 class Recording:
     """One stream being recorded into a data folder; times are wall times in µs."""

@@ -63,7 +63,7 @@ def test_the_copy_beside_the_index_follows_and_is_private(index: Index) -> None:
         {"id": "a/../b", "main": "rtsp://a"},
         {"id": "a.main", "main": "rtsp://a"},
         {"id": "x" * 64, "main": "rtsp://a"},
-        {"id": "a", "main": "http://u:secret@a/"},
+        {"id": "a", "main": "ftp://u:secret@a/"},
         {"id": "a", "main": "rtsp://u:secret@:554/x"},
         {"id": "a", "main": "rtsp://u:secret@a:99999/x"},
         {"id": "a", "main": "rtsp://u:secret@a/x\r\nX: y"},

@@ -37,7 +37,7 @@ def test_a_thousand_cameras_from_one_file(tmp_path: Path) -> None:
         ("id,sub\n", "line 1"),
         ("id,main,colour\n", "line 1"),
         (HEAD + "a,rtsp://h/,,,\nB,rtsp://h/,,,\n", "line 3"),
-        (HEAD + "a,http://h/,,,\n", "line 2"),
+        (HEAD + "a,ftp://h/,,,\n", "line 2"),
         (HEAD + "a,rtsp://h/,,,maybe\n", "line 2: 'maybe'"),
         (HEAD + "a,rtsp://h/\n", "line 2"),
         (HEAD + "a,rtsp://h/,,,\na,rtsp://i/,,,\n", "twice"),

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import support
+from support import made
 
 from base.claims import StreamClaims
 from base.datadir import DataDir
@@ -33,38 +33,6 @@ def keyreel(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def made(
-    path: Path, form: str, video: support.Video, sound: support.Audio | None = None,
-    options: dict[str, str] | None = None, tags: dict[str, str] | None = None,
-    pause: tuple[int, int] = (1 << 40, 0),
-) -> list[str]:  # fmt: skip
-    """Write a file with an independent muxer; the hashes of its pictures as length-prefixed NAL units."""
-    codec = {"h264": "h264", "h265": "hevc"}[video.config.codec]
-    with av.open(str(path), "w", format=form, options=options or {}) as out:
-        out.metadata.update(tags or {})
-        stream: Any = out.add_mux_stream(codec, video.fps, width=support.WIDTH, height=support.HEIGHT)
-        stream.time_base = Fraction(1, 90_000)
-        track: Any = None
-        if sound is not None:
-            track = out.add_stream("aac", sound.config.rate_hz, layout="mono")
-        packets = []
-        for i, (pts, sample, key) in enumerate(video.pictures):
-            packet = av.Packet(b"\0\0\0\1" + b"\0\0\0\1".join(nals(sample)))
-            late = pause[1] if i >= pause[0] else 0
-            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 90_000), key
-            packet.pts = pts + late
-            packet.dts = i * 90_000 // video.fps + late - 2 * 90_000 // video.fps
-            packets.append((packet.dts / 90_000, packet))
-        for i, frame in enumerate(sound.frames if sound else []):
-            packet = av.Packet(frame)
-            packet.stream, packet.time_base = track, Fraction(1, sound.config.rate_hz)
-            packet.pts = packet.dts = i * sound.ticks
-            packets.append((packet.dts / sound.config.rate_hz, packet))
-        for _, packet in sorted(packets, key=lambda one: one[0]):
-            out.mux(packet)
-    return [hashlib.sha256(sample).hexdigest() for _, sample, _ in video.pictures]
-
-
 def later(film: bytes, by_90k: int) -> bytes:
     """A fragmented file whose media clock begins elsewhere: every `tfdt` (version 1) moved."""
     moved = bytearray(film)
@@ -74,15 +42,6 @@ def later(film: bytes, by_90k: int) -> bytes:
         moved[at + 8 : at + 16] = time.to_bytes(8, "big")
         at = film.find(b"tfdt\1", at + 1)
     return bytes(moved)
-
-
-def nals(sample: bytes) -> list[bytes]:
-    found, at = [], 0
-    while at < len(sample):
-        size = int.from_bytes(sample[at : at + 4], "big")
-        found.append(sample[at + 4 : at + 4 + size])
-        at += 4 + size
-    return found
 
 
 def stored(data: Path, stream: str) -> list[tuple[float, str]]:

@@ -82,7 +82,7 @@ def test_passwords_are_not_shown(tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["Gate", GATE], "camera id"),
-        (["gate", "http://10.0.0.9/"], "rtsp://"),
+        (["gate", "ftp://10.0.0.9/"], "rtsp://"),
         (["gate", GATE, "--transport", "quic"], "tcp or udp"),
         (["gate", GATE, "--sub", "ftp://x"], "sub"),
     ],

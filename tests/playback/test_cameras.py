@@ -34,7 +34,7 @@ async def test_passwords_never_come_out(node: Node) -> None:
 async def test_a_bad_camera_is_refused_in_words_without_its_password(node: Node) -> None:
     for change, word in (
         ({"id": "Not An Id"}, "id"),
-        ({"main": "http://user:secret-word@10.0.0.1/"}, "rtsp://"),
+        ({"main": "ftp://user:secret-word@10.0.0.1/"}, "rtsp://"),
         ({"main": "rtsp://***@10.0.0.1/main"}, "password"),
         ({"sub": "rtsp://"}, "names no host"),
         ({"transport": "carrier-pigeon"}, "transport"),
