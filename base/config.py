@@ -66,6 +66,9 @@ class ApiConfig(_Section, frozen=True):
     ) = None
     requests_max: Annotated[int, Meta(ge=1, le=65536, description="requests served at the same time")] = 512
     clips_max: Annotated[int, Meta(ge=1, le=4096, description="clips being sent at the same time")] = 64
+    clip_bytes_s_min: Annotated[
+        int, Meta(ge=1, le=1 << 30, description="a reader slower than this for a minute is cut off, bytes per second")
+    ] = 65_536
     live_max: Annotated[int, Meta(ge=1, le=65536, description="live views at the same time")] = 256
     pictures_max: Annotated[int, Meta(ge=1, le=64, description="pictures decoded at the same time")] = 2
     read_threads: Annotated[int, Meta(ge=1, le=64, description="reader threads per volume")] = 4

@@ -2,7 +2,7 @@
 
 Kept true: media bytes are the stored ones, checked before they get here; what only the store needs (prft, seal) stays
 behind; two fragments of one run keep their exact distance. Sound that no browser plays in fragments (G.711, L16) is
-left out, as a player refuses a whole stream for one unknown track.
+served as AAC made from it (`clips.sound`), or left out, as a player refuses a whole stream for one unknown track.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from base.media import StreamConfig
 from base.units import MEDIA_HZ
 from chunks.boxes import VIDEO_TRACK, box, full_box, init_segment, walk
 from chunks.codecs import codec_string
+from clips.sound import DerivedSound, derived_config
 from clips.store import OpenChunk
 
 PLAYABLE_SOUND: Final = frozenset({"aac", "opus"})
@@ -25,10 +26,15 @@ KEY_FRAGMENT_HEAD: Final = 112  # bytes of a key fragment before its picture
 
 
 def served_config(config: StreamConfig) -> StreamConfig:
-    """What players are told of: the pictures, and sound where browsers play it."""
+    """What players are told of: the pictures, and sound as browsers play it."""
     if config.audio is None or config.audio.codec in PLAYABLE_SOUND:
         return config
-    return StreamConfig(config.video)
+    return StreamConfig(config.video, derived_config(config.audio))
+
+
+def derived_tracks(config: StreamConfig) -> list[str]:
+    """Which served tracks are not the recorded ones but made from them."""
+    return ["audio"] if config.audio and derived_config(config.audio) else []
 
 
 def served_init(config: StreamConfig) -> bytes:
@@ -41,9 +47,22 @@ def mime_type(config: StreamConfig) -> str:
     return f'video/mp4; codecs="{codec_string(served_config(config))}"'
 
 
-def served_fragment(chunk: OpenChunk, i: int, config: StreamConfig) -> bytes:
-    """moof and mdat of the i-th fragment, its decode times counted on the stream's media clock."""
-    data, served = chunk.read_fragment(i), served_config(config)
+class FragmentServer:
+    """Serves fragments of one configuration; keeps some decoded sound between neighbours where sound is derived."""
+
+    def __init__(self, config: StreamConfig) -> None:
+        self._recorded = StreamConfig(config.video) if derived_tracks(config) else served_config(config)
+        self._sound = DerivedSound(config.audio) if config.audio and derived_tracks(config) else None
+
+    def fragment(self, chunk: OpenChunk, i: int, before: OpenChunk | None = None) -> bytes:
+        """moof and mdat of the i-th fragment, and of its derived sound; `before` is the chunk it goes on from."""
+        made = served_fragment(chunk, i, self._recorded)
+        return made + self._sound.fragment(chunk, i, before) if self._sound else made
+
+
+def served_fragment(chunk: OpenChunk, i: int, served: StreamConfig) -> bytes:
+    """moof and mdat of the i-th fragment, of the tracks in `served`, decode times on the stream's media clock."""
+    data = chunk.read_fragment(i)
     parts = {kind: (start, end) for kind, start, end in walk(data) if kind in (b"moof", b"mdat")}
     if len(parts) != 2:
         raise DamageError(f"{chunk.file.path}: a fragment without moof or mdat; run `keyreel check`")

@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from base.errors import DamageError, NotFound
+from base.errors import DamageError, KeyreelError, NotFound
 from base.units import US, format_time
 from clips import playlist
-from clips.fmp4 import KEY_FRAGMENT_HEAD, key_fragment, served_fragment, served_init
+from clips.fmp4 import KEY_FRAGMENT_HEAD, FragmentServer, derived_tracks, key_fragment, served_init
 from clips.segments import SEGMENT_US, Segments, find_segments, locate
 from clips.store import ChunkStore, OpenChunk
 from clips.tables import Int64s
@@ -34,6 +34,7 @@ def vod_playlist(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int)
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", f"#EXT-X-START:TIME-OFFSET={offset_s:.3f},PRECISE=YES"]
     target = playlist.target_s(found.end_us - found.start_us)
     body = playlist.entries(found, gaps=True)
+    head += derived_lines(snapshot, found)
     return playlist.document([*head, "#EXT-X-MEDIA-SEQUENCE:0"], body, target=target, end=True)
 
 
@@ -76,7 +77,28 @@ def file(snapshot: Snapshot, store: ChunkStore, stream_id: int, name: str) -> by
     if not fragments or int(offsets[fragments.start]) != offset:
         raise NotFound(f"chunk {row.sequence} has no fragment at {offset}; take names from a fresh playlist")
     config = snapshot.config(stream_id, row.epoch)
-    return _checked(store, row, fragments, lambda i: served_fragment(chunk, i, config))
+    served, before = FragmentServer(config), _before(snapshot, store, chunk)
+    return _checked(store, row, fragments, lambda i: served.fragment(chunk, i, before))
+
+
+def _before(snapshot: Snapshot, store: ChunkStore, chunk: OpenChunk) -> OpenChunk | None:
+    """The chunk that this one goes on from, when its sound is needed and both are of one run."""
+    row, config = chunk.row, snapshot.config(chunk.row.stream_id, chunk.row.epoch)
+    earlier = snapshot.chunk(row.stream_id, row.sequence - 1) if derived_tracks(config) else None
+    if earlier is None or (earlier.run, earlier.epoch) != (row.run, row.epoch) or not earlier.sealed:
+        return None
+    try:
+        return store.open(stream_name(snapshot, row.stream_id), earlier)
+    except KeyreelError:  # its own segments will say what is wrong with it
+        return None
+
+
+def derived_lines(snapshot: Snapshot, found: Segments) -> list[str]:
+    """A comment where sound is not the recorded one."""
+    epochs = dict.fromkeys((row.stream_id, row.epoch) for row in found.rows)
+    configs = [snapshot.config(*epoch) for epoch in epochs]
+    codecs = dict.fromkeys(config.audio.codec for config in configs if config.audio and derived_tracks(config))
+    return [f"# derived: audio, AAC made from {codec}; clip.mp4 has the original" for codec in codecs]
 
 
 def chunk_row(snapshot: Snapshot, stream_id: int, sequence: int) -> ChunkRow:

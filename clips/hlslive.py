@@ -15,7 +15,7 @@ import numpy as np
 from base.errors import NotFound
 from base.units import US
 from clips import playlist
-from clips.hls import stream_name
+from clips.hls import derived_lines, stream_name
 from clips.segments import SEGMENT_US, Segments, find_segments
 from clips.store import ChunkStore, OpenChunk
 from index import ChunkRow, Snapshot
@@ -70,6 +70,7 @@ class LivePlaylists:
             f"#EXT-X-PART-INF:PART-TARGET={part_s:.3f}",
             f"#EXT-X-MEDIA-SEQUENCE:{number}",
             f"#EXT-X-DISCONTINUITY-SEQUENCE:{breaks}",
+            *derived_lines(snapshot, found),
         ]
         body = playlist.entries(found, gaps=False, before=before) + tail
         return LiveText(playlist.document(head, body, target=target, end=False), number + len(found), count)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from base.errors import KeyreelError, NotFound
-from base.media import StreamConfig
-from clips.fmp4 import mime_type, served_fragment, served_init
+from clips.fmp4 import FragmentServer, derived_tracks, mime_type, served_init
 from clips.store import ChunkStore, OpenChunk
 from index import ChunkRow, Index
 
@@ -29,6 +28,7 @@ class LivePart:
     media_90k: int
     key: bool = False
     mime: str = ""
+    derived: tuple[str, ...] = ()  # tracks that are not the recorded ones but made from them
 
     @property
     def is_init(self) -> bool:
@@ -44,7 +44,8 @@ class LiveTail:
         self._store = store
         self._stream_id = stream_id
         self._chunk: OpenChunk | None = None
-        self._config: StreamConfig | None = None
+        self._before: OpenChunk | None = None  # the chunk that this one goes on from
+        self._server: FragmentServer | None = None
         self._next = 0  # fragment of the chunk to send next
         self._init: LivePart | None = None
         self._backlog: list[LivePart] = []
@@ -93,14 +94,17 @@ class LiveTail:
             if stream is None:
                 raise NotFound(f"there is no stream {self._stream_id}; see the list of streams")
             config = snapshot.config(self._stream_id, row.epoch)
-        self._chunk, self._config = self._store.open(stream.name, row), config
+        left, self._chunk = self._chunk, self._store.open(stream.name, row)
         if before is not None and (before.epoch, before.run) == (row.epoch, row.run):
+            self._before = left and OpenChunk(left.row, left.file, left.file.refresh())
             return []
-        return [LivePart(served_init(config), row.start_us, row.origin_90k, mime=mime_type(config))]
+        self._before, self._server = None, FragmentServer(config)
+        derived = tuple(derived_tracks(config))
+        return [LivePart(served_init(config), row.start_us, row.origin_90k, mime=mime_type(config), derived=derived)]
 
     def _grown(self, chunk: OpenChunk) -> list[LivePart]:
         """Fragments beyond the last one sent."""
-        assert self._config is not None
+        assert self._server is not None
         table = chunk.file.refresh()
         parts = []
         now = OpenChunk(chunk.row, chunk.file, table)
@@ -108,7 +112,7 @@ class LiveTail:
             i = self._next
             self._next += 1
             try:
-                data = served_fragment(now, i, self._config)
+                data = self._server.fragment(now, i, self._before)
             except KeyreelError:  # damaged: go on at the next key frame
                 keys = table.key[self._next :].nonzero()[0]
                 self._next = self._next + int(keys[0]) if len(keys) else len(table)

@@ -15,6 +15,7 @@ from base.errors import DamageError, NotFound
 from base.media import StreamConfig, VideoConfig
 from base.units import format_time
 from clips.plan import picture_walls
+from clips.position import key_fragment_of
 from clips.store import ChunkStore, OpenChunk
 from index import Snapshot
 
@@ -34,11 +35,7 @@ def frame_jpeg(snapshot: Snapshot, store: ChunkStore, stream_id: int, at_us: int
     if key is None or row is None:
         raise NotFound(f"{stream.name} has no picture at or before {format_time(at_us)}", reason="no-footage")
     chunk = store.open(stream.name, row)
-    first = int(np.searchsorted(chunk.table.offset, key.offset))
-    if first >= len(chunk.table) or int(chunk.table.offset[first]) != key.offset or not chunk.table.key[first]:
-        raise DamageError(
-            f"{chunk.file.path} has no key frame at {key.offset} as the index says; run `keyreel rebuild`"
-        )
+    first = key_fragment_of(chunk, key)
     samples, wanted, time_us = _samples(chunk, store, first, at_us)
     frame = _decode(snapshot.config(stream_id, row.epoch), samples, wanted)
     return _encode_jpeg(frame), time_us

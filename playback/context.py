@@ -22,7 +22,7 @@ from clips.store import ChunkStore
 from index import Index, Snapshot
 from playback.clipcache import ClipCache
 from playback.problems import Problem
-from playback.workers import Workers
+from playback.workers import HUNG_S, Workers
 
 T = TypeVar("T")
 INDEX_LANE: Final = "index"
@@ -40,10 +40,11 @@ class Context:
     api: ApiConfig
     version: str
     stall_s: float = 60.0
+    hung_s: float = HUNG_S
     started_s: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
-        self.workers = Workers(self.api.read_threads)
+        self.workers = Workers(self.api.read_threads, hung_s=self.hung_s)
         self.requests = Bound("requests", self.api.requests_max)
         self.clips = Bound("clips", self.api.clips_max)
         self.live = Bound("live views", self.api.live_max)

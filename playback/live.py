@@ -91,5 +91,6 @@ def _announcement(part: LivePart, viewer: Viewer) -> str:
         wall_us=part.wall_us,
         media_90k=part.media_90k,
         skipped=skipped,
+        derived=list(part.derived),
     )
     return msgspec.json.encode(text).decode()

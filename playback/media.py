@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Hashable, Iterable, Iterator
+import time
+from collections.abc import Awaitable, Hashable, Iterable, Iterator
 from typing import Any, Final
 
 from aiohttp import web
@@ -155,13 +156,13 @@ async def stream_blocks(
     context = ask.context
     sent = ask.request.app[METRICS].media_bytes
     source = _gathered(blocks)
+    patience = Patience(context.stall_s, context.api.clip_bytes_s_min)
     reading = _next_blocks(context, lane, source)
     try:
         while (held := await reading) is not None:
             reading = _next_blocks(context, lane, source)
             for block in held:
-                async with asyncio.timeout(context.stall_s):
-                    await answer.write(block)
+                await patience.during(answer.write(block), len(block))
                 sent.inc(len(block))
         await answer.write_eof()
     except ConnectionError:
@@ -173,6 +174,22 @@ async def stream_blocks(
     finally:
         if not reading.cancel() and not reading.cancelled():
             reading.exception()  # seen, as nobody awaits it any more
+
+
+class Patience:
+    """How long a reader may keep us waiting: `most_s`, less with every wait, more again with every byte taken."""
+
+    def __init__(self, most_s: float, bytes_s_min: int) -> None:
+        self._most_s = self._left_s = most_s
+        self._bytes_s_min = bytes_s_min
+
+    async def during(self, taking: Awaitable[None], size: int) -> None:
+        """Wait until `size` bytes are taken; TimeoutError from a reader who stays below the least rate."""
+        began_s = time.monotonic()
+        async with asyncio.timeout(self._left_s):
+            await taking
+        taken_s = time.monotonic() - began_s
+        self._left_s = min(self._left_s - taken_s + size / self._bytes_s_min, self._most_s)
 
 
 def _next_blocks(context: Context, lane: Hashable, source: Iterator[list[Block]]) -> asyncio.Task[list[Block] | None]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from playback import cameras, health, hls, live, media, metrics, page, streams, volumes
+from playback import cameras, health, hls, live, media, metrics, page, seek, streams, volumes
 from playback.calls import Answer, Ask, Call, NoQuery, as_json
 from playback.schema import (
     CameraBody,
@@ -52,7 +52,7 @@ _STREAM_CALLS: Final = (
     Call("GET", _STREAM, streams.stream, "One stream", {200: Answer("the stream", StreamView)}, problems=(404,)),
     Call("GET", f"{_STREAM}/timeline", streams.timeline, "What is recorded, and what is missing and why",
          {200: Answer("spans and gaps", TimelineView)}, query=TimelineQuery, problems=(404,)),
-    Call("POST", f"{_API}/seek", streams.seek, "Many streams at one instant",
+    Call("POST", f"{_API}/seek", seek.seek, "Many streams at one instant",
          {200: Answer("a key frame per stream", SeekView)}, body=SeekBody, problems=(403, 404, 413, 415)),
     Call("GET", f"{_STREAM}/clip.mp4", media.clip, "One MP4 of any length, starting at the exact picture",
          {200: Answer("the clip; Keyreel-Start is the time of its first picture", media_types=_MP4),

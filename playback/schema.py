@@ -40,6 +40,10 @@ class StreamView(StreamFigures, kw_only=True):
     since: MomentText | None = None
     durable_until: MomentText | None = None
     mime: Annotated[str, Meta(description="MIME type with codecs of what is served now, for isTypeSupported")] = ""
+    codecs: Annotated[str, Meta(description="RFC 6381 codecs of what is served now, as in `mime`")] = ""
+    derived: Annotated[list[str], Meta(description="served tracks made from the recorded ones, such as audio")] = (
+        msgspec.field(default_factory=list)
+    )
     retry_at: MomentText | None = None
     last_frame: MomentText | None = None
     clock_offset_ms: float | None = None
@@ -151,19 +155,33 @@ class FrameQuery(_Query):
 
 
 class SeekBody(_Query):
-    """Many streams at one instant; all of them when `streams` is absent."""
+    """Many streams at one instant; all of them when `streams` is absent.
 
-    at: MomentText
+    The instant is a wall time, or `media_90k` on the media clock of one stream's fragments. `exact` also reads which
+    picture is shown then, of at most 64 named streams.
+    """
+
+    at: MomentText | None = None
+    media_90k: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
     streams: Annotated[list[Name], Meta(max_length=100_000)] | None = None
+    exact: bool = False
 
 
 class SeekResult(msgspec.Struct):
-    """A stream's last key frame at or before the instant; nulls when it has none."""
+    """A stream's last key frame at or before the instant: time, and byte `offset` of `chunk`; nulls when it has none.
+
+    `provisional`: footage still to come, after `durable_until`, may change the answer. `frame` and `media_90k` are of
+    the picture shown at the instant, when asked for exactly.
+    """
 
     stream: str
     time: MomentText | None = None
     chunk: int | None = None
     offset: int | None = None
+    durable_until: MomentText | None = None
+    provisional: bool = False
+    frame: MomentText | None = None
+    media_90k: int | None = None
 
 
 class SeekView(msgspec.Struct):
@@ -176,7 +194,8 @@ class SeekView(msgspec.Struct):
 class LiveText(msgspec.Struct, kw_only=True):
     """The text before a live view's init segment, and after fragments were left out for a slow viewer.
 
-    `wall` is the time of what follows, `media_90k` the same moment on the media clock of the fragments.
+    `wall` is the time of what follows, `media_90k` the same moment on the media clock of the fragments;
+    `derived` names tracks that are not the recorded ones but made from them while serving.
     """
 
     mime: str
@@ -185,6 +204,7 @@ class LiveText(msgspec.Struct, kw_only=True):
     wall_us: int
     media_90k: int
     skipped: int
+    derived: list[str] = []
 
 
 class CameraBody(_Query):

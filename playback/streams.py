@@ -7,21 +7,19 @@ only while it is fresh; an answer's size is bounded whatever range is asked.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from base.clock import wall_us
 from base.errors import KeyreelError, NotFound
+from base.media import StreamConfig
 from base.status import RecorderStatus, StreamFigures, StreamStatus
 from base.units import US, format_time
-from clips.fmp4 import mime_type
-from index import KeyFrame, Snapshot, StreamRow
-from playback.calls import Ask, NoQuery, range_asked, time_asked
+from clips.fmp4 import derived_tracks, mime_type
+from index import Snapshot, StreamRow
+from playback.calls import Ask, NoQuery, range_asked
 from playback.schema import (
     GapView,
     RecorderView,
-    SeekBody,
-    SeekResult,
-    SeekView,
     SpanView,
     StreamsView,
     StreamView,
@@ -93,7 +91,7 @@ def _view(
     view = StreamView(id=name, camera=camera, quality=quality, state="unknown", reason="recorder-silent")
     if row is not None:
         view.durable_until = moment(snapshot.durable_until(row.id))
-        view.mime = mime_of(snapshot, row.id)
+        _tell_served(snapshot, row.id, view)
     if status is None:
         if running:
             view.state, view.reason = "disabled", "not-recorded"
@@ -111,18 +109,30 @@ def _view(
     return view
 
 
-def mime_of(snapshot: Snapshot, stream_id: int) -> str:
-    """The MIME type, with codecs, of what is served of the newest chunk; empty when there is none."""
+def _tell_served(snapshot: Snapshot, stream_id: int, view: StreamView) -> None:
+    """What is served of the newest chunk, so that a player knows before it plays; nothing when there is none."""
     last = snapshot.last_chunk(stream_id)
     if last is None:
-        return ""
+        return
     try:
-        return _mime_type(snapshot.config(stream_id, last.epoch))
+        served = _served(snapshot.config(stream_id, last.epoch))
     except KeyreelError:  # one stream's damage must not hide the others
-        return ""
+        return
+    view.mime, view.codecs = served.mime, served.codecs
+    view.derived = list(served.derived)
 
 
-_mime_type = lru_cache(maxsize=4096)(mime_type)  # parsing parameter sets for 2,000 streams takes 0.1 s
+class _Served(NamedTuple):
+    mime: str
+    codecs: str
+    derived: tuple[str, ...]
+
+
+@lru_cache(maxsize=4096)  # parsing parameter sets for 2,000 streams takes 0.1 s
+def _served(config: StreamConfig) -> _Served:
+    mime = mime_type(config)
+    codecs = mime.partition('"')[2].rstrip('"')
+    return _Served(mime, codecs, tuple(derived_tracks(config)))
 
 
 async def timeline(ask: Ask[TimelineQuery, None]) -> TimelineView:
@@ -156,28 +166,3 @@ async def timeline(ask: Ask[TimelineQuery, None]) -> TimelineView:
 def cause_word(cause: object) -> str:
     """A gap's cause as the API's word: PACKET_LOSS → packet-loss."""
     return getattr(cause, "name", "UNKNOWN").lower().replace("_", "-")
-
-
-async def seek(ask: Ask[NoQuery, SeekBody]) -> SeekView:
-    """POST /seek."""
-    at_us = time_asked(ask.body.at, "at")
-
-    def collect(snapshot: Snapshot) -> list[SeekResult]:
-        ids = {row.name: row.id for row in snapshot.streams()}
-        names = sorted(ids) if ask.body.streams is None else ask.body.streams
-        if unknown := [name for name in names if name not in ids]:
-            raise NotFound(
-                f"no footage of {len(unknown)} of the streams asked, the first is {unknown[0][:80]!r}; "
-                "GET /api/v1/streams lists the names",
-                reason="unknown-stream",
-            )
-        found = snapshot.seek_many([ids[name] for name in names], at_us)
-        return [_seek_result(name, key) for name, key in zip(names, found, strict=True)]
-
-    return SeekView(at=format_time(at_us), results=await ask.context.read(collect))
-
-
-def _seek_result(name: str, key: KeyFrame | None) -> SeekResult:
-    if key is None:
-        return SeekResult(name)
-    return SeekResult(name, format_time(key.time_us), key.sequence, key.offset)

@@ -1,13 +1,15 @@
 """Threads for calls that may block on a disk, a few per lane; a lane is a volume, the index, or the picture decoder.
 
 Kept true: the event loop never waits for a disk; a lane whose disk hangs loses its own threads and nothing else; the
-number of calls waiting in a lane is bounded. The threads are daemons, so a hung one never holds up the process's end.
+number of calls waiting in a lane is bounded, and nobody waits for a hung disk longer than `hung_s`. The threads are
+daemons, so a hung one never holds up the process's end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Hashable
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
@@ -16,13 +18,15 @@ from playback.problems import Problem
 
 T = TypeVar("T")
 _WAITING_MAX: Final = 256  # calls waiting in one lane
+HUNG_S: Final = 20.0  # the slowest disk that still works answers sooner
 
 
 class Workers:
     """Runs blocking calls; `threads` of them at a time in each lane."""
 
-    def __init__(self, threads: int, waiting_max: int = _WAITING_MAX) -> None:
+    def __init__(self, threads: int, waiting_max: int = _WAITING_MAX, hung_s: float = HUNG_S) -> None:
         self._threads = threads
+        self._hung_s = hung_s
         self._waiting_max = waiting_max
         self._lanes: dict[Hashable, _Lane] = {}
         self._closed = False
@@ -36,10 +40,18 @@ class Workers:
             found = self._lanes[lane] = _Lane(threads or self._threads)
         if found.waiting >= self._waiting_max:
             raise Problem(503, "busy", "too many reads are waiting for one disk; ask again later", retry_after_s=2)
+        if found.stuck_s() > self._hung_s:
+            raise _hung(found.stuck_s())
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         found.put(_Job(loop, future, call))
-        return await future
+        try:
+            async with asyncio.timeout(self._hung_s) as limit:
+                return await future
+        except TimeoutError:
+            if limit.expired():
+                raise _hung(self._hung_s) from None
+            raise
 
     def close(self) -> None:
         """Let idle threads end; running calls are left to finish."""
@@ -47,6 +59,11 @@ class Workers:
         for lane in self._lanes.values():
             lane.close()
         self._lanes.clear()
+
+
+def _hung(seconds: float) -> Problem:
+    detail = f"the disk of this footage has not answered for {seconds:.0f} s; check it, other disks go on"
+    return Problem(503, "disk-hung", detail, retry_after_s=30)
 
 
 class _Job:
@@ -91,13 +108,20 @@ class _Lane:
         self._threads_max = threads
         self._threads = 0
         self._lock = threading.Lock()
-        self._busy = 0
+        self._since: dict[int, float] = {}  # what each working thread began when
         self.waiting = 0
+
+    def stuck_s(self) -> float:
+        """How long every thread of the lane has been at its call; 0 when one is free or could be started."""
+        with self._lock:
+            if len(self._since) < self._threads_max:
+                return 0.0
+            return time.monotonic() - max(self._since.values())
 
     def put(self, job: _Job) -> None:
         with self._lock:
             self.waiting += 1
-            start = self._busy + self.waiting > self._threads < self._threads_max
+            start = len(self._since) + self.waiting > self._threads < self._threads_max
             self._threads += start
         self._queue.put(job)
         if start:
@@ -111,8 +135,8 @@ class _Lane:
         while (job := self._queue.get()) is not None:
             with self._lock:
                 self.waiting -= 1
-                self._busy += 1
+                self._since[threading.get_ident()] = time.monotonic()
             job.run()
             del job  # a result must not live on in an idle thread
             with self._lock:
-                self._busy -= 1
+                del self._since[threading.get_ident()]

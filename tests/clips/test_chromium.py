@@ -11,8 +11,11 @@ from aiohttp import web
 from support import T0, Recording, audio, video
 
 from base.units import US
+from clips import hls
+from clips.live import LiveTail
 from clips.mp4 import ClipFile
 from clips.plan import plan
+from clips.segments import find_segments
 
 pytestmark = pytest.mark.needs_chromium
 
@@ -107,3 +110,39 @@ async def test_a_clip_over_every_border_plays(
         seen[at_s] = await browser_page.evaluate(SEEK, at_s)
     assert seen == {1.0: 58, 0.01: 33, 2.65: 99, 4.0: 99, 5.66: 99, 5.70: 100, 6.7: 125, 8.66: 174}
     assert await browser_page.evaluate(TONE, 4.5) == pytest.approx(5.68, abs=0.15)
+
+
+STREAM = """async ([url, mime]) => {
+  const video = document.getElementById('video');
+  const source = new MediaSource();
+  video.src = URL.createObjectURL(source);
+  await new Promise(done => { source.onsourceopen = done; });
+  if (!MediaSource.isTypeSupported(mime)) return 'refused ' + mime;
+  const buffer = source.addSourceBuffer(mime);
+  const data = await (await fetch(url)).arrayBuffer();
+  await new Promise((done, failed) => {
+    buffer.onupdateend = done; buffer.onerror = () => failed(new Error(video.error && video.error.message));
+    buffer.appendBuffer(data); });
+  source.endOfStream();
+  const start = buffer.buffered.start(0);
+  const sought = new Promise(done => { video.onseeked = done; });
+  video.currentTime = start; await sought;
+  return [buffer.buffered.length, buffer.buffered.end(0) - start, start];
+}"""
+
+
+async def test_g711_is_heard_through_media_source_extensions(
+    recording: Recording, tmp_path: Path, browser_page: Any, address: str
+) -> None:
+    recording.add(video(), audio("pcmu", rate_hz=8000, tone_from_s=2.0), fragment_90k=45_000)
+    recording.flush()
+    parts = LiveTail(recording.index, recording.store, recording.stream_id).poll()
+    with recording.index.read() as snapshot:
+        found = find_segments(snapshot, recording.stream_id, T0, T0 + 4 * US)
+        segment = hls.file(snapshot, recording.store, recording.stream_id, found.name(0))
+    (tmp_path / "served" / "all.mp4").write_bytes(parts[0].data + segment)
+    await browser_page.goto(address)
+    ranges, length_s, start_s = await browser_page.evaluate(STREAM, ["/served/all.mp4", parts[0].mime])
+    assert ranges == 1
+    assert length_s == pytest.approx(4.0, abs=0.4)
+    assert await browser_page.evaluate(TONE, start_s + 1.0) - start_s == pytest.approx(2.0, abs=0.2)

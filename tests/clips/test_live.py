@@ -68,15 +68,6 @@ def test_a_new_configuration_brings_a_new_init_segment(recording: Recording) -> 
     assert "hvc1" in until(tail, 100)[0].mime
 
 
-def test_sound_browsers_do_not_play_is_left_out(recording: Recording) -> None:
-    recording.add(video(), audio("pcmu", rate_hz=8000))
-    recording.flush()
-    parts = LiveTail(recording.index, recording.store, recording.stream_id).poll()
-    assert parts[0].mime == 'video/mp4; codecs="avc1.64000C"'
-    assert b"ulaw" not in parts[0].data
-    assert packets(parts) == [digest for _, _, digest in recording.pictures[75:]]
-
-
 def test_damage_is_passed_over_to_the_next_key_frame(recording: Recording) -> None:
     recording.add(video(gop=50), fragment_90k=45_000, seal=False)
     recording.flush()

@@ -67,10 +67,12 @@ async def start_node(index: Index, tmp_path: Path) -> AsyncIterator[StartNode]:
     """Starts servers on ports the system chooses; all are stopped at the end."""
     nodes: list[Node] = []
 
-    async def start(recording: Recording | None = None, stall_s: float = 60.0, **api: Any) -> Node:
+    async def start(
+        recording: Recording | None = None, stall_s: float = 60.0, hung_s: float = 20.0, **api: Any
+    ) -> Node:
         config = ApiConfig(**{"listen": "127.0.0.1:0", **api})
         used, store = (recording.index, recording.store) if recording else (index, ChunkStore({}))
-        context = Context(used, store, tmp_path / "recorder.json", config, "0.1.0", stall_s=stall_s)
+        context = Context(used, store, tmp_path / "recorder.json", config, "0.1.0", stall_s=stall_s, hung_s=hung_s)
         server = Server(context)
         await server.start()
         nodes.append(Node(server, context, aiohttp.ClientSession()))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email
 import email.policy
+import os
 import socket
 import subprocess
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from base.units import US, format_time
 from tests.playback.conftest import T0, Node, StartNode
-from tests.support import Recording
+from tests.support import Recording, Video, video
 
 CLIP = "/api/v1/streams/gate.main/clip.mp4"
 
@@ -163,8 +165,6 @@ async def test_a_vanished_reader_frees_its_place(node: Node) -> None:
 async def test_a_reader_who_takes_nothing_is_cut_off(start_node: StartNode, tmp_path: Path) -> None:
     big = Recording(tmp_path / "big", "gate.main")
     sample = (1 << 21).to_bytes(4, "big") + b"\x65" + bytes((1 << 21) - 1)
-    from tests.support import Video, video
-
     big.add(Video(video().config, 25, [(i * 3600, sample, True) for i in range(25)]))
     big.flush()
     node = await start_node(big, stall_s=0.2)
@@ -174,6 +174,49 @@ async def test_a_reader_who_takes_nothing_is_cut_off(start_node: StartNode, tmp_
     await settled(node)
     writer.close()
     big.close()
+
+
+async def test_a_reader_below_the_least_rate_is_cut_off(start_node: StartNode, tmp_path: Path) -> None:
+    """It takes something all the time, but too little."""
+    big = Recording(tmp_path / "big", "gate.main")
+    sample = (1 << 21).to_bytes(4, "big") + b"\x65" + bytes((1 << 21) - 1)
+    big.add(Video(video().config, 25, [(i * 3600, sample, True) for i in range(25)]))
+    big.flush()
+    node = await start_node(big, stall_s=0.5, clip_bytes_s_min=1 << 30)
+    reader, writer = await asyncio.open_connection(*node.server.address, limit=1024)
+    writer.write(f"GET {asked(0, 4)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    taken = 0
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(4096):
+            taken += len(data)
+            await asyncio.sleep(0.005)
+    assert 0 < taken < 25 << 21
+    await settled(node)
+    writer.close()
+    big.close()
+
+
+async def test_a_hung_volume_is_an_error_and_others_go_on(start_node: StartNode, recording: Recording) -> None:
+    """Opening a FIFO that nobody writes to hangs as a dead disk does."""
+    node = await start_node(recording, hung_s=0.3, read_threads=1)
+    path = recording.chunk_paths()[0]
+    kept = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    try:
+        for _ in range(2):
+            assert "not answered" in (await node.problem("GET", asked(0, 4), 503))["detail"]
+        assert (
+            await node.get(f"/api/v1/streams/gate.main/hls/vod.m3u8{asked(0, 20).partition(CLIP)[2]}")
+        ).status == 200
+        assert (await node.get("/api/v1/streams")).status == 200
+    finally:
+        os.close(os.open(path, os.O_RDWR))
+        path.unlink()
+        path.write_bytes(kept)
+    async with asyncio.timeout(20):
+        while (await node.get(asked(0, 4))).status != 200:
+            await asyncio.sleep(0.05)
 
 
 async def settled(node: Node) -> None:

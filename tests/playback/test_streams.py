@@ -4,7 +4,8 @@ import pytest
 
 from base.units import US, format_time
 from index import Index
-from tests.playback.conftest import T0, Node, fill_index, tell_status
+from tests.playback.conftest import T0, Node, StartNode, fill_index, tell_status
+from tests.support import Recording
 
 GATE = "/api/v1/streams/gate.main"
 
@@ -21,7 +22,9 @@ async def test_streams_come_from_index_register_and_status(node: Node, index: In
     gate, hall, sub = body["streams"]
     assert [gate["id"], hall["id"], sub["id"]] == ["gate.main", "hall.main", "hall.sub"]
     assert (gate["state"], gate["bitrate_bps"], gate["lost_packets"]) == ("recording", 4e6, 3)
-    assert gate["mime"] == 'video/mp4; codecs="avc1.42C01E"'
+    assert gate["mime"] == 'video/mp4; codecs="avc1.42C01E,mp4a.40.2"'
+    assert gate["codecs"] == "avc1.42C01E,mp4a.40.2"
+    assert gate["derived"] == ["audio"], "the recorded sound is G.711"
     assert gate["durable_until"] == format_time(T0 + 80 * US)
     assert (hall["state"], hall["reason"], hall["detail"]) == ("backing-off", "unauthorized", "the camera refuses us")
     assert (sub["state"], sub["durable_until"]) == ("disabled", None)
@@ -91,11 +94,49 @@ async def test_seek_answers_many_streams_in_the_order_asked(node: Node, index: I
     body = {"at": format_time(T0 + 5 * US), "streams": ["hall.main", "gate.main"]}
     answer = await (await node.http.post(node.url("/api/v1/seek"), json=body)).json()
     assert answer["results"] == [
-        {"stream": "hall.main", "time": None, "chunk": None, "offset": None},
-        {"stream": "gate.main", "time": format_time(T0 + 4 * US), "chunk": 1, "offset": 2000},
+        {
+            "stream": "hall.main",
+            "time": None,
+            "chunk": None,
+            "offset": None,
+            "durable_until": None,
+            "provisional": True,
+            "frame": None,
+            "media_90k": None,
+        },
+        {
+            "stream": "gate.main",
+            "time": format_time(T0 + 4 * US),
+            "chunk": 1,
+            "offset": 2000,
+            "durable_until": format_time(T0 + 80 * US),
+            "provisional": False,
+            "frame": None,
+            "media_90k": None,
+        },
     ]
     everything = await (await node.http.post(node.url("/api/v1/seek"), json={"at": body["at"]})).json()
     assert [result["stream"] for result in everything["results"]] == ["gate.main", "hall.main", "hall.sub"]
+
+
+async def test_seek_tells_the_exact_picture_and_takes_media_time(start_node: StartNode, recording: Recording) -> None:
+    node = await start_node(recording)
+    url = node.url("/api/v1/seek")
+    body: dict[str, object] = {"at": format_time(T0 + 3_030_000), "streams": ["gate.main"], "exact": True}
+    found = (await (await node.http.post(url, json=body)).json())["results"][0]
+    assert found["frame"] == format_time(T0 + 3 * US)
+    assert found["time"] == format_time(T0 + 3 * US)
+    by_media = {"media_90k": found["media_90k"] + 1800, "streams": ["gate.main"], "exact": True}
+    answer = await (await node.http.post(url, json=by_media)).json()
+    assert answer["at"] == format_time(T0 + 3_020_000)
+    assert answer["results"] == [found]
+    end = format_time(T0 + 34 * US)
+    last = (await (await node.http.post(url, json={**body, "at": end})).json())["results"][0]
+    assert last["provisional"] is True
+    assert last["frame"] == format_time(T0 + 34 * US - US // 25)
+    await node.problem("POST", "/api/v1/seek", 404, json={**by_media, "media_90k": 5})
+    for bad in ({}, {"at": end, "media_90k": 5}, {"media_90k": 5}, {"at": end, "exact": True}):
+        await node.problem("POST", "/api/v1/seek", 400, json=bad)
 
 
 async def test_seek_refuses_what_it_cannot_answer(node: Node, index: Index) -> None:
