@@ -80,16 +80,25 @@ def served_fragment(chunk: OpenChunk, i: int, served: StreamConfig) -> bytes:
     return box(b"moof", *kept) + box(b"mdat", data[mdat_at : mdat_at + pictures_bytes])
 
 
-def key_fragment(chunk: OpenChunk, i: int) -> bytes:
-    """A fragment of the i-th fragment's key frame alone; for scrubbing."""
+def key_fragment(chunk: OpenChunk, i: int, shown: tuple[int, int] | None = None) -> bytes:
+    """A fragment of the i-th fragment's key frame alone; for scrubbing.
+
+    `shown` is when and for how long, in 90 kHz of another time line; without it the picture stays at its media time.
+    """
     table, data = chunk.table, chunk.read_fragment(i)
     first = int(table.video_first[i])
     size, dts, cts = int(table.video_size[first]), int(table.video_dts[first]), int(table.video_cts[first])
     at = int(table.video_at[i] - table.offset[i])
     tfhd = full_box(b"tfhd", 0, 0x020000, struct.pack(">I", VIDEO_TRACK))
-    tfdt = full_box(b"tfdt", 1, 0, _TFDT.pack(dts + chunk.row.origin_90k))
+    start_90k, length_90k = shown or (dts + chunk.row.origin_90k, 3600)
+    tfdt = full_box(b"tfdt", 1, 0, _TFDT.pack(start_90k))
     # data offset: 8 moof, 16 mfhd, 8 traf, 16 tfhd, 20 tfdt, 36 trun, 8 mdat
-    trun = full_box(b"trun", 1, 0xF01, struct.pack(">IiIIIi", 1, KEY_FRAGMENT_HEAD, 3600, size, _KEY_FLAGS, cts))
+    trun = full_box(
+        b"trun",
+        1,
+        0xF01,
+        struct.pack(">IiIIIi", 1, KEY_FRAGMENT_HEAD, length_90k, size, _KEY_FLAGS, 0 if shown else cts),
+    )
     mfhd = full_box(b"mfhd", 0, 0, struct.pack(">I", i + 1))
     return box(b"moof", mfhd, box(b"traf", tfhd, tfdt, trun)) + box(b"mdat", data[at : at + size])
 

@@ -17,7 +17,7 @@ from base.units import format_time
 from clips.plan import picture_walls
 from clips.position import key_fragment_of
 from clips.store import ChunkStore, OpenChunk
-from index import Snapshot
+from index import KeyFrame, Snapshot
 
 DECODED_MAX: Final = 1500  # pictures from the key frame on; past that the key frame itself is shown
 DECODED_BYTES_MAX: Final = 64 << 20
@@ -25,8 +25,13 @@ _START_CODE: Final = b"\0\0\0\1"
 _DECODERS: Final = {"h264": "h264", "h265": "hevc"}
 
 
-def frame_jpeg(snapshot: Snapshot, store: ChunkStore, stream_id: int, at_us: int) -> tuple[bytes, int]:
-    """(JPEG, wall time) of the last picture at or before `at_us`."""
+def frame_jpeg(
+    snapshot: Snapshot, store: ChunkStore, stream_id: int, at_us: int, *, exact: bool = True, width: int = 0
+) -> tuple[bytes, int]:
+    """(JPEG, wall time) of the last picture at or before `at_us`; the last key frame when not `exact`.
+
+    `width` in pixels scales it down; 0 leaves it as it was recorded.
+    """
     stream = snapshot.stream_by_id(stream_id)
     if stream is None:
         raise NotFound(f"there is no stream {stream_id}; see the list of streams")
@@ -36,9 +41,26 @@ def frame_jpeg(snapshot: Snapshot, store: ChunkStore, stream_id: int, at_us: int
         raise NotFound(f"{stream.name} has no picture at or before {format_time(at_us)}", reason="no-footage")
     chunk = store.open(stream.name, row)
     first = key_fragment_of(chunk, key)
-    samples, wanted, time_us = _samples(chunk, store, first, at_us)
+    samples, wanted, time_us = _samples(chunk, store, first, at_us if exact else key.time_us)
     frame = _decode(snapshot.config(stream_id, row.epoch), samples, wanted)
-    return _encode_jpeg(frame), time_us
+    return encode_jpeg(_scaled(frame, width)), time_us
+
+
+def key_picture(snapshot: Snapshot, store: ChunkStore, stream_id: int, key: KeyFrame) -> Any:
+    """A key frame, decoded."""
+    stream, row = snapshot.stream_by_id(stream_id), snapshot.chunk(stream_id, key.sequence)
+    if stream is None or row is None:
+        raise NotFound(f"chunk {key.sequence} is no more", reason="no-footage")
+    chunk = store.open(stream.name, row)
+    samples, wanted, _ = _samples(chunk, store, key_fragment_of(chunk, key), key.time_us)
+    return _decode(snapshot.config(stream_id, row.epoch), samples, wanted)
+
+
+def _scaled(frame: Any, width: int) -> Any:
+    """The picture, not wider than `width`."""
+    if not 0 < width < frame.width:
+        return frame
+    return frame.reformat(width=width & ~1, height=max(2, frame.height * width // frame.width & ~1))
 
 
 def _samples(chunk: OpenChunk, store: ChunkStore, first: int, at_us: int) -> tuple[list[bytes], int, int]:
@@ -108,7 +130,8 @@ def annex_b(sample: bytes, config: VideoConfig | None = None) -> bytes:
     return b"".join(parts)
 
 
-def _encode_jpeg(frame: Any) -> bytes:
+def encode_jpeg(frame: Any) -> bytes:
+    """A decoded picture as a JPEG."""
     import av
 
     context: Any = av.CodecContext.create("mjpeg", "w")

@@ -29,7 +29,7 @@ from playback.routes import CALLS, DOCUMENT
 _LOG: Final = get_logger()
 _FIELD_BYTES_MAX: Final = 64 << 10  # of one request header; what is longer never reaches a handler
 _SHUTDOWN_S: Final = 3.0  # answers under way at the end of the process get so long
-_UNTIMED: Final = frozenset({"/api/v1/streams/{id}/live"})
+_UNTIMED: Final = frozenset({"/api/v1/streams/{id}/live", "/api/v1/streams/{id}/trick"})
 
 
 def create_app(context: Context) -> web.Application:

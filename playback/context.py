@@ -47,6 +47,7 @@ class Context:
         self.workers = Workers(self.api.read_threads, hung_s=self.hung_s)
         self.requests = Bound("requests", self.api.requests_max)
         self.clips = Bound("clips", self.api.clips_max)
+        self.previews = Bound("previews", self.api.previews_max)
         self.live = Bound("live views", self.api.live_max)
         self.laid = ClipCache()
         self.live_playlists = LivePlaylists(self.store)

@@ -29,17 +29,23 @@ _MESSAGE_BYTES_MAX: Final = 4096  # viewers have nothing to say
 _REASON_BYTES_MAX: Final = 120  # RFC 6455 §5.5 leaves 123
 
 
-async def live(ask: Ask[NoQuery, None]) -> web.StreamResponse:
-    """GET /streams/{id}/live."""
-    context, request = ask.context, ask.request
+def new_socket(request: web.Request, instead: str) -> web.WebSocketResponse:
+    """A socket for this request; 426 that names another call when it is no WebSocket's."""
     socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=_MESSAGE_BYTES_MAX, compress=False)
     if not socket.can_prepare(request).ok:
         raise Problem(
             426,
             "upgrade",
-            "this call is a WebSocket; open it with ws:// or wss://, or use hls/live.m3u8",
+            f"this call is a WebSocket; open it with ws:// or wss://, or use {instead}",
             headers={"Upgrade": "websocket"},
         )
+    return socket
+
+
+async def live(ask: Ask[NoQuery, None]) -> web.StreamResponse:
+    """GET /streams/{id}/live."""
+    context, request = ask.context, ask.request
+    socket = new_socket(request, "hls/live.m3u8")
     row = await context.read(lambda snapshot: find_stream(snapshot, ask.id))
     with context.live.hold(), request.app[FOLLOWERS].view(row.id) as viewer:
         await socket.prepare(request)
@@ -77,6 +83,11 @@ async def _send(ask: Ask[NoQuery, None], socket: web.WebSocketResponse, viewer: 
         return
     except Exception:
         code, reason = WSCloseCode.INTERNAL_ERROR, "the server failed; its log says why"
+    await close_socket(socket, code, reason)
+
+
+async def close_socket(socket: web.WebSocketResponse, code: int, reason: str) -> None:
+    """Close with a reason in words, as many as fit."""
     message = reason.encode()[:_REASON_BYTES_MAX].decode(errors="ignore").encode()
     await socket.close(code=code, message=message, drain=False)
 

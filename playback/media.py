@@ -1,4 +1,4 @@
-"""`clip.mp4` and `frame.jpg`: conditional and range requests over a virtual file, streamed from reader threads.
+"""`clip.mp4`: conditional and range requests over a virtual file, streamed from reader threads.
 
 Kept true: one slow or vanished reader costs two blocks of memory and nothing longer than its own connection; bytes are
 read in the volume's threads, never on the event loop; an answer whose bytes turn out damaged is broken off, not padded.
@@ -14,30 +14,26 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from base.clock import wall_us
 from base.errors import KeyreelError
 from base.log import get_logger
-from base.units import US, format_time, utc
+from base.units import format_time, utc
 from clips.hls import KeyFile
 from clips.mp4 import Block, ClipFile
-from clips.picture import frame_jpeg
 from clips.plan import plan
-from clips.store import ChunkStore
-from index import ChunkRow, Snapshot
-from playback.calls import Ask, range_asked, time_asked
+from index import Snapshot
+from playback.calls import Ask, range_asked
 from playback.clipcache import Laid
 from playback.context import Context
-from playback.lanes import lane_of, read_media
+from playback.lanes import lane_of
 from playback.metrics import METRICS
 from playback.problems import Problem
 from playback.ranges import RangePlan, parse_ranges, plan_ranges, precondition, range_applies
-from playback.schema import ClipQuery, FrameQuery
+from playback.schema import ClipQuery
 from playback.streams import find_stream
 
 MP4: Final = "video/mp4"
 _FIRST_BYTES: Final = 1 << 14  # read before the first byte leaves
 _BLOCK_BYTES: Final = 1 << 20  # handed from a thread to the loop at a time
-_SETTLED_US: Final = 60 * US  # a picture older than this is the one for its moment for ever
 _LOG: Final = get_logger()
 
 
@@ -52,7 +48,7 @@ async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
     with context.clips.hold():
         laid = context.laid.get(key)
         if laid is None:
-            laid, final = await _lay_out(context, ask.id, start_us, end_us)
+            laid, final = await lay_out(context, ask.id, start_us, end_us)
             if final:
                 context.laid.put(key, laid)
         headers = {
@@ -61,7 +57,7 @@ async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
             "Cache-Control": "private, no-cache",
             "Keyreel-Start": format_time(laid.file.start_us),
             "Keyreel-End": format_time(laid.file.end_us),
-            "Content-Disposition": _disposition(ask.id, start_us, end_us, ask.query.download),
+            "Content-Disposition": disposition(ask.id, start_us, end_us, ask.query.download),
         }
         try:
             return await send_file(ask, laid.file, laid.lane, headers)
@@ -70,7 +66,7 @@ async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
             raise
 
 
-async def _lay_out(context: Context, name: str, start_us: int, end_us: int) -> tuple[Laid, bool]:
+async def lay_out(context: Context, name: str, start_us: int, end_us: int) -> tuple[Laid, bool]:
     """The clip, and whether it is final: nothing before its end is still to come."""
 
     def look(snapshot: Snapshot) -> tuple[int, Hashable, bool]:
@@ -87,7 +83,7 @@ async def _lay_out(context: Context, name: str, start_us: int, end_us: int) -> t
     return Laid(await context.workers.run(lane, build), lane), final
 
 
-def _disposition(name: str, start_us: int, end_us: int, download: bool) -> str:
+def disposition(name: str, start_us: int, end_us: int, download: bool) -> str:
     """A file name that tells stream and time (UTC) in characters every file system takes."""
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
     times = "_".join(utc(t).strftime("%Y%m%dT%H%M%SZ") for t in (start_us, end_us))
@@ -200,26 +196,3 @@ def break_off(request: web.Request) -> None:
     """Close the connection hard: the client sees fewer bytes than promised, and knows."""
     if request.transport is not None:
         request.transport.abort()
-
-
-async def frame(ask: Ask[FrameQuery, None]) -> web.Response:
-    """GET /streams/{id}/frame.jpg."""
-    at_us = None if ask.query.at is None else time_asked(ask.query.at, "at")
-
-    def make(snapshot: Snapshot, store: ChunkStore, stream_id: int) -> tuple[bytes, int]:
-        return frame_jpeg(snapshot, store, stream_id, snapshot.durable_until(stream_id) if at_us is None else at_us)
-
-    def pick(snapshot: Snapshot, stream_id: int) -> Iterable[ChunkRow | None]:
-        key = snapshot.seek(stream_id, wall_us() if at_us is None else at_us)
-        return () if key is None else (snapshot.chunk(stream_id, key.sequence),)
-
-    jpeg, time_us = await read_media(
-        ask.context, ask.id, pick, make, beside="pictures", threads=ask.context.api.pictures_max
-    )
-    settled = at_us is not None and at_us < wall_us() - _SETTLED_US
-    headers = {
-        "Content-Type": "image/jpeg",
-        "Cache-Control": "private, max-age=3600" if settled else "private, no-cache",
-        "Keyreel-Time": format_time(time_us),
-    }
-    return web.Response(body=jpeg, headers=headers)

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from playback import cameras, health, hls, live, media, metrics, page, seek, streams, volumes
+from playback import cameras, health, hls, live, metrics, page, pictures, preview, seek, streams, trick, volumes
 from playback.calls import Answer, Ask, Call, NoQuery, as_json
 from playback.schema import (
     CameraBody,
     CamerasView,
     CameraView,
     ClipQuery,
+    ContactQuery,
     FrameQuery,
     HealthView,
     LiveHlsQuery,
@@ -29,6 +30,8 @@ from playback.schema import (
     StreamView,
     TimelineQuery,
     TimelineView,
+    TrickQuery,
+    TrickText,
     VolumesView,
 )
 
@@ -54,14 +57,20 @@ _STREAM_CALLS: Final = (
          {200: Answer("spans and gaps", TimelineView)}, query=TimelineQuery, problems=(404,)),
     Call("POST", f"{_API}/seek", seek.seek, "Many streams at one instant",
          {200: Answer("a key frame per stream", SeekView)}, body=SeekBody, problems=(403, 404, 413, 415)),
-    Call("GET", f"{_STREAM}/clip.mp4", media.clip, "One MP4 of any length, starting at the exact picture",
+    Call("GET", f"{_STREAM}/clip.mp4", preview.clip, "One MP4 of any length, starting at the exact picture",
          {200: Answer("the clip; Keyreel-Start is the time of its first picture", media_types=_MP4),
           206: Answer("parts of it", media_types=_MP4),
           304: Answer("the copy with this ETag is current")},
          query=ClipQuery, problems=(404, 412, 416)),
-    Call("GET", f"{_STREAM}/frame.jpg", media.frame, "The picture at a moment",
+    Call("GET", f"{_STREAM}/frame.jpg", pictures.frame, "The picture at a moment",
          {200: Answer("the picture; Keyreel-Time says when", media_types=("image/jpeg",))},
          query=FrameQuery, problems=(404,)),
+    Call("GET", f"{_STREAM}/contact.jpg", pictures.contact, "Pictures spread evenly over a range, on one sheet",
+         {200: Answer("the sheet; Keyreel-Times says when each was, - for none", media_types=("image/jpeg",))},
+         query=ContactQuery, problems=(404,)),
+    Call("GET", f"{_STREAM}/trick", trick.trick, "WebSocket: key frames alone, forward or backward at a rate",
+         {101: Answer("per picture a JSON text (TrickText), init where it says so, a fragment", TrickText)},
+         query=TrickQuery, problems=(403, 404, 426)),
     Call("GET", f"{_STREAM}/live", live.live, "WebSocket: fMP4 fragments as they are written",
          {101: Answer("a JSON text (LiveText), then init and fragments", LiveText)}, problems=(403, 404, 426)),
 )  # fmt: skip

@@ -44,6 +44,7 @@ class StreamView(StreamFigures, kw_only=True):
     derived: Annotated[list[str], Meta(description="served tracks made from the recorded ones, such as audio")] = (
         msgspec.field(default_factory=list)
     )
+    preview: Annotated[str, Meta(description="`transcode` of clip.mp4 to offer where this codec does not play")] = ""
     retry_at: MomentText | None = None
     last_frame: MomentText | None = None
     clock_offset_ms: float | None = None
@@ -132,6 +133,10 @@ class ClipQuery(_Query):
     start: MomentText
     end: MomentText
     download: bool = False
+    transcode: Annotated[
+        Literal["h264"] | None, Meta(description="a preview in this codec, without sound, made on the way")
+    ] = None
+    width: Annotated[int, Meta(ge=64, le=1920, description="of a preview, in pixels at most")] = 640
 
 
 class RangeQuery(_Query):
@@ -152,6 +157,36 @@ class FrameQuery(_Query):
     """Which picture: the last one at or before `at`; the newest without it."""
 
     at: MomentText | None = None
+    exact: Annotated[bool, Meta(description="false: the last key frame, which takes less time")] = True
+    width: Annotated[int, Meta(ge=0, le=8192, description="in pixels at most; 0 as recorded")] = 0
+
+
+class ContactQuery(_Query):
+    """Pictures spread evenly over a range, `width` pixels wide each."""
+
+    start: MomentText
+    end: MomentText
+    count: Annotated[int, Meta(ge=1, le=100)] = 24
+    columns: Annotated[int, Meta(ge=0, le=100, description="0: about as wide as high")] = 0
+    width: Annotated[int, Meta(ge=32, le=1920)] = 320
+
+
+class TrickQuery(_Query):
+    """Key frames from `at` on, `rate` times as fast as life, negative for backward; at most `pictures` a second."""
+
+    at: MomentText
+    rate: Annotated[float, Meta(ge=-1024, le=1024)] = 8.0
+    pictures: Annotated[float, Meta(ge=0.5, le=30)] = 8.0
+
+
+class TrickText(msgspec.Struct, kw_only=True):
+    """The text before each picture of trick play: its wall time, and its place on the play line (90 kHz, from 0)."""
+
+    mime: str
+    init_follows: bool
+    wall: MomentText
+    wall_us: int
+    shown_90k: int
 
 
 class SeekBody(_Query):

@@ -119,20 +119,21 @@ def _tell_served(snapshot: Snapshot, stream_id: int, view: StreamView) -> None:
     except KeyreelError:  # one stream's damage must not hide the others
         return
     view.mime, view.codecs = served.mime, served.codecs
-    view.derived = list(served.derived)
+    view.derived, view.preview = list(served.derived), served.preview
 
 
 class _Served(NamedTuple):
     mime: str
     codecs: str
     derived: tuple[str, ...]
+    preview: str
 
 
 @lru_cache(maxsize=4096)  # parsing parameter sets for 2,000 streams takes 0.1 s
 def _served(config: StreamConfig) -> _Served:
     mime = mime_type(config)
     codecs = mime.partition('"')[2].rstrip('"')
-    return _Served(mime, codecs, tuple(derived_tracks(config)))
+    return _Served(mime, codecs, tuple(derived_tracks(config)), "" if config.video.codec == "h264" else "h264")
 
 
 async def timeline(ask: Ask[TimelineQuery, None]) -> TimelineView:
