@@ -205,6 +205,22 @@ def test_what_an_import_that_died_left_is_removed(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def test_an_import_that_died_before_its_rows(tmp_path: Path) -> None:
+    """The chunks are in place and the index does not know them: the next import takes them in and says so."""
+    data, file = tmp_path / "data", tmp_path / "card.mp4"
+    made(file, "mp4", support.video(count=25))
+    words = ("import", file, "--stream", "a.card", "--data", data)
+    assert keyreel(*words, "--start", START).returncode == 0
+    shutil.copytree(data / "index", tmp_path / "index")
+    assert keyreel(*words, "--start", "2026-03-01T01:31:00Z").returncode == 0
+    shutil.rmtree(data / "index")
+    shutil.copytree(tmp_path / "index", data / "index")
+    done = keyreel(*words, "--start", "2026-03-01T01:31:00Z")
+    assert (done.returncode, "until 2026-03-01T01:31:01" in done.stderr) == (2, True), done.stderr
+    assert len(timeline(data, "a.card")["spans"]) == 2
+    agree(data)
+
+
 def test_bad_files(tmp_path: Path) -> None:
     data = tmp_path / "data"
     text, jpeg, cut = tmp_path / "text.mp4", tmp_path / "jpeg.avi", tmp_path / "cut.mp4"
