@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 FORMATS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,flv,avi"
+STREAMS_MAX: Final = "32"  # av looks at as many places for a stream that appears on the way
 _NTP_TO_UNIX_S: Final = 2_208_988_800
 _WALL_FROM_S: Final = 946_684_800  # 2000-01-01: a media clock beyond it counts from 1970
 _BOXES_MAX: Final = 256
@@ -46,9 +47,9 @@ class FileSource:
             raise NotFound(f"there is no file {path}")
         self.path = path
         self.size = path.stat().st_size
-        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_streams": STREAMS_MAX}
         try:
-            self._container: Any = av.open(f"file:{path.absolute()}", options=options)
+            self._container: Any = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
         except (av.error.FFmpegError, OSError) as error:
             raise UserError(
                 f"{path} cannot be read as MP4, MKV, MPEG-TS, FLV or AVI: {_words(error)}", reason="bad-file"
@@ -73,6 +74,8 @@ class FileSource:
             for packet in self._container.demux([self._container.streams[index] for index in wanted]):
                 if packet.size:
                     yield packet
+        except IndexError:
+            return  # at the end av trips over a stream that appeared on the way; everything was read
         except (av.error.FFmpegError, OSError) as error:
             raise UserError(
                 f"{self.path} cannot be read to its end: {_words(error)}; mend it with ffmpeg -c copy",

@@ -27,6 +27,7 @@ from native.sink import Sink
 from rtsp.sdp import Presentation, Track
 from rtsp.track import TrackStats
 from sources.feed import Feed
+from sources.file import STREAMS_MAX
 from sources.formats import Layout, changes_configuration, describe
 
 SOURCES_MAX: Final = 64  # threads of av in one process: above some hundred they starve each other
@@ -244,7 +245,7 @@ class AvSource:
         try:
             options = self._options()
             limits = (self._connect_timeout_s, self._media_timeout_s)
-            container = av.open(self._url, options=options, timeout=limits)
+            container = av.open(self._url, options=options, timeout=limits, metadata_errors="replace")
             layout = describe(container, self._name)
             self._tell(self._set_opened, layout)
             self._may_play.wait()
@@ -253,7 +254,7 @@ class AvSource:
             self._tell(self._fail, CameraError(f"{self._name} ended the stream", reason="ended"))
         except CameraError as error:
             self._tell(self._fail, error)
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError, IndexError) as error:
             self._tell(self._fail, self._explained(error, is_open=self._may_play.is_set()))
         except Exception as error:
             self._tell(self._fail, error)
@@ -268,6 +269,7 @@ class AvSource:
             "format_whitelist": _FORMATS.get(self._scheme, _WEB_FORMATS),
             "probesize": "2000000",
             "analyzeduration": "2000000",
+            "max_streams": STREAMS_MAX,
         }
         if self._scheme in ("http", "https"):
             options |= {"max_redirects": "0", "user_agent": "Keyreel"}
@@ -340,7 +342,9 @@ class AvSource:
             return CameraError(f"{self._name} broke off: {text}", reason="ended")
         if kind in ("InvalidDataError", "ArgumentError", "EOFError", "ValueError"):
             return CameraError(f"{self._name} answers, but with neither FLV nor MPEG-TS ({text})", reason="protocol")
-        return CameraError(f"no connection to {self._name}: {text}", reason="unreachable")
+        return CameraError(
+            f"{self._name} cannot be opened: {text}; is the host known and up, and does it send?", reason="unreachable"
+        )
 
 
 def backdated(burst: list[_Item]) -> list[_Item]:

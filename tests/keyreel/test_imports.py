@@ -247,6 +247,23 @@ def test_bad_files(tmp_path: Path) -> None:
     assert not data.exists()
 
 
+def test_a_file_that_is_odd_and_sound(tmp_path: Path) -> None:
+    """Words in no known script, and a track that appears only on the way."""
+    data, file = tmp_path / "data", tmp_path / "card.flv"
+    hashes = made(file, "flv", support.video(count=50), support.audio("aac", 2.0))
+    film = file.read_bytes()
+    odd, at, tags = film[:4] + b"\1" + film[5:13], 13, 0
+    while at < len(film):  # FLV tags: kind, size u24, 7 bytes, body, size u32
+        size = 15 + int.from_bytes(film[at + 1 : at + 4], "big")
+        if film[at] != 8 or tags > 40:
+            odd += film[at : at + size]
+        at, tags = at + size, tags + 1
+    file.write_bytes(odd.replace(b"encoder", b"\xe9ncod\xff\xfe"))
+    done = keyreel("import", file, "--stream", "a.card", "--start", START, "--data", data)
+    assert done.returncode == 0, done.stderr
+    assert [digest for _, digest in stored(data, "a.card")] == hashes
+
+
 @pytest.mark.needs_corpus
 @pytest.mark.parametrize("name", ["footage/car-detection.mp4", "footage/one-by-one-person-detection.mp4",
                                   "signed/test_signed_h264.mp4", "signed/test_signed_h265.mp4"])  # fmt: skip

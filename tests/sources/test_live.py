@@ -127,15 +127,16 @@ async def test_mpeg_ts_by_udp(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs_ffmpeg
-async def test_rtmp_from_an_independent_server(tmp_path: Path) -> None:
-    if missing_protocol("rtmp"):
-        pytest.fail("this av has no RTMP; addresses with it are refused")
+@pytest.mark.parametrize("scheme", ["rtmp", "http"])
+async def test_from_an_independent_server(tmp_path: Path, scheme: str) -> None:
+    if wrong := missing_protocol(scheme):
+        pytest.fail(wrong)
     file = tmp_path / "film.flv"
     hashes = made(file, "flv", support.video("h264", COUNT), support.audio("aac", SECONDS))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    url = f"rtmp://127.0.0.1:{port}/live/gate"
+    url = f"{scheme}://127.0.0.1:{port}/live/gate"
     command = ["ffmpeg", "-v", "error", "-re", "-i", str(file), "-c", "copy", "-f", "flv", "-listen", "1", url]
     server = await asyncio.create_subprocess_exec(*command, stdin=subprocess.DEVNULL)
     try:
