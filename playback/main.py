@@ -22,6 +22,7 @@ from clips.store import ChunkStore
 from index import Index
 from playback.app import Server
 from playback.context import Context
+from playback.memory import keep_buffers
 
 _LOG = get_logger()
 
@@ -53,6 +54,7 @@ class Address(msgspec.Struct):
 
 async def run(datadir: DataDir, config: Config) -> None:
     """Serve until the stop event is set."""
+    keep_buffers()
     index = Index.open(datadir.index_path)
     try:
         store = ChunkStore(KnownVolumes(datadir), bytes_max=config.api.store_bytes_max)
