@@ -1,4 +1,5 @@
 # make demo    build, start four simulated cameras, record them, serve the page
+# make faults  broken disks, killed recoveries, at length; mounts need root
 # make test    everything: lint, types, stubs, layering, unit, end to end
 # Needs Python 3.11 or newer (with venv and headers), a C compiler and make.
 
@@ -10,7 +11,7 @@ HOUSES := base chunks clips index keyreel native playback recorder rtsp simcam s
 COMPILED := $(wildcard native/*.pyx native/*.pxd native/*.h)
 PYTEST ?=
 
-.PHONY: build demo test lint types check bench bench-smoke dist clean help
+.PHONY: build demo test faults lint types check bench bench-smoke dist clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -38,6 +39,10 @@ demo: $(VENV)/.built
 
 test: lint types
 	$(BIN)/python -m pytest $(PYTEST)
+
+# Broken disks and killed recoveries at length; `make test` has the shorter part.
+faults: $(VENV)/.tested
+	KEYREEL_FAULTS=long $(BIN)/python -m pytest tests/faults $(PYTEST)
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .

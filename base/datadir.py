@@ -1,6 +1,8 @@
 """The data folder of one node: its identity, its layout and its lock.
 
-    DATA/node.json       {"format": 1, "node": "<32 hex>", "volumes": {"<32 hex>": "<path>"}}
+    DATA/node.json       {"format": 1, "node": "<32 hex>", "volumes": {"<32 hex>": "<path>"},
+                          "roles": {"<32 hex>": "record" or "drain"}}; a volume without a role is the configuration's
+    DATA/node.lock       held for a moment by whoever changes node.json
     DATA/keyreel.toml    the configuration, when the operator wrote one
     DATA/index/          the LMDB environment
     DATA/register.json   copy of the camera register, so that the index stays disposable
@@ -21,13 +23,14 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from base.errors import ConfigError, FormatError
 
 FORMAT_VERSION: Final = 1
+Role = Literal["record", "drain"]
 _ALLOWED_BEFORE: Final = frozenset({"keyreel.toml", "lost+found"})  # may lie in a folder that becomes a data folder
 
 
@@ -35,6 +38,7 @@ class _Node(msgspec.Struct, forbid_unknown_fields=False):
     format: int
     node: str
     volumes: dict[str, str] = {}
+    roles: dict[str, Literal["record", "drain"]] = {}
 
 
 class DataDir:
@@ -87,16 +91,50 @@ class DataDir:
         """The volumes that this node has ever recorded to: identity → directory."""
         return {bytes.fromhex(key): self.path / value for key, value in self._node.volumes.items()}
 
-    def add_volume(self, volume_id: bytes, path: Path) -> None:
-        """Remember a volume, or where it is mounted now; only the holder of the lock calls this."""
+    @property
+    def roles(self) -> Mapping[bytes, Role]:
+        """What the operator wants of volumes that he added or drains."""
+        return {bytes.fromhex(key): value for key, value in self._node.roles.items()}
+
+    def add_volume(self, volume_id: bytes, path: Path, role: Role | None = None) -> None:
+        """Remember a volume, or where it is mounted now, and what it is for."""
         inside = path.absolute()
         name = str(inside.relative_to(self.path)) if inside.is_relative_to(self.path) else str(inside)
-        if self._node.volumes.get(volume_id.hex()) == name:
-            return
-        volumes = {**self._node.volumes, volume_id.hex(): name}
-        node = msgspec.structs.replace(self._node, volumes=volumes)
-        replace_synced(self.path / "node.json", msgspec.json.format(msgspec.json.encode(node)))
-        self._node = node
+        with self._changing() as node:
+            node.volumes[volume_id.hex()] = name
+            if role is not None:
+                node.roles[volume_id.hex()] = role
+
+    def set_role(self, volume_id: bytes, role: Role | None) -> None:
+        """Say what a known volume is for; None leaves that to the configuration."""
+        with self._changing() as node:
+            if role is None:
+                node.roles.pop(volume_id.hex(), None)
+            else:
+                node.roles[volume_id.hex()] = role
+
+    def forget_volume(self, volume_id: bytes) -> None:
+        """The volume is this node's no more; what is on it stays."""
+        with self._changing() as node:
+            node.volumes.pop(volume_id.hex(), None)
+            node.roles.pop(volume_id.hex(), None)
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[_Node]:
+        """node.json as it is now, replaced at the end when it was changed; one process at a time."""
+        descriptor = os.open(self.path / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            before = (self.path / "node.json").read_bytes()
+            self._node = _decode(before, self.path)
+            yield self._node
+            after = msgspec.json.format(msgspec.json.encode(self._node))
+            if after != before:
+                replace_synced(self.path / "node.json", after)
+        except OSError as error:
+            raise ConfigError(f"{self.path}/node.json cannot be changed: {error}") from None
+        finally:
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def lock(self, *, wait_s: float = 10.0) -> Iterator[int]:
@@ -152,7 +190,7 @@ def _decode(raw: bytes, path: Path) -> _Node:
         node = msgspec.json.decode(raw, type=_Node)
         if node.format == FORMAT_VERSION and len(bytes.fromhex(node.node)) != 16:
             raise ValueError("node is not 32 hexadecimal digits")
-        for key in node.volumes:
+        for key in (*node.volumes, *node.roles):
             bytes.fromhex(key)
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"{path}/node.json is damaged: {error}; restore it from a backup") from None

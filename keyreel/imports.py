@@ -26,7 +26,7 @@ from keyreel.output import Progress, bytes_text, print_json, progress_bar
 from recorder.importer import ImportReport, Place, claimed, import_file
 from recorder.pipeline import Resume, Rotation
 from recorder.startup import resume, resume_of
-from recorder.volumes import present, wanted_volumes
+from recorder.volumes import draining_volumes, present, wanted_volumes
 from sources.file import FileSource
 
 PROGRESS_STEP_BYTES: Final = 1 << 20
@@ -66,7 +66,9 @@ def _import(
     with index.write() as transaction:
         stream = transaction.ensure_stream(name)
     with claimed(StreamClaims(datadir.run_path), stream):
-        volume = max(present(wanted_volumes(datadir, node.config)), key=lambda one: one.free_bytes(), default=None)
+        draining = draining_volumes(datadir, node.config)
+        taking = {one: path for one, path in wanted_volumes(datadir, node.config).items() if one not in draining}
+        volume = max(present(taking), key=lambda one: one.free_bytes(), default=None)
         if volume is None:
             raise VolumeError("there is no volume to import to; add one", reason="missing")
         recorder = node.config.recorder

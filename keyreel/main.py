@@ -49,6 +49,9 @@ app = typer.Typer(
 )
 camera_app = typer.Typer(help="The cameras this node records.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(camera_app, name="camera")
+volume_app = typer.Typer(help="The volumes this node records to.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(volume_app, name="volume")
+VolumeArgument = Annotated[str, typer.Argument(metavar="VOLUME", help="Directory or id, as `volume list` shows it.")]
 
 
 @app.command()
@@ -180,6 +183,54 @@ def camera_remove(
     from keyreel.cameras import remove
 
     remove(data, camera_id, json)
+
+
+@volume_app.command("add")
+def volume_add(
+    path: Annotated[Path, typer.Argument(help="An empty directory on a disk of its own, or a volume of this node.")],
+    data: DataOption,
+    json: JsonOption = False,
+) -> None:
+    """Record to one more volume; a running recorder takes it up within seconds."""
+    from keyreel.volumes import add
+
+    add(data, path, json)
+
+
+@volume_app.command("list")
+def volume_list(data: DataOption, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """The volumes, their state and their room."""
+    from keyreel.volumes import show
+
+    show(data, config, json)
+
+
+@volume_app.command("drain")
+def volume_drain(
+    volume: VolumeArgument,
+    data: DataOption,
+    config: ConfigOption = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Let it take new chunks again.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Put no new chunks on a volume; what is on it stays and plays."""
+    from keyreel.volumes import drain
+
+    drain(data, config, volume, undo, json)
+
+
+@volume_app.command("remove")
+def volume_remove(
+    volume: VolumeArgument,
+    data: DataOption,
+    config: ConfigOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Although footage on it will not play any more.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Let a drained volume go. Nothing on it is deleted."""
+    from keyreel.volumes import remove
+
+    remove(data, config, volume, force, json)
 
 
 @app.command()

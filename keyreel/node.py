@@ -98,7 +98,7 @@ def prepare_index(datadir: DataDir) -> None:
     Index.open(datadir.index_path, create=True, node=datadir.node_id).close()
 
 
-def _volume_paths(node: Node) -> list[Path]:
+def own_paths(node: Node) -> list[Path]:
     """Where this node records to: the configured volumes, else the data folder's own."""
     return [Path(volume.path) for volume in node.config.volumes] or [node.datadir.media_path]
 
@@ -106,22 +106,28 @@ def _volume_paths(node: Node) -> list[Path]:
 def _verify_volumes(node: Node) -> None:
     """Refuse a directory new to this node that is not there or cannot become a volume; reads only."""
     known = {path.resolve() for path in node.datadir.volumes.values()}
-    for path in _volume_paths(node):
+    for path in own_paths(node):
         if path.resolve() in known:
             continue
-        if (path / IDENTITY_NAME).exists():
-            if (owner := Volume.open(path).node) != node.datadir.node_id:
-                raise ConfigError(f"volume {path} belongs to another node ({owner.hex()}); name another directory")
-        elif path.is_dir() and {entry.name for entry in path.iterdir()} - {"lost+found"}:
-            raise ConfigError(f"volume {path} is not empty and has no {IDENTITY_NAME}; name an empty directory")
-        elif node.config.volumes and not path.is_dir():
+        if not check_new(path, node.datadir.node_id) and node.config.volumes and not path.is_dir():
             raise VolumeError(f"volume {path} is not a directory; mount the disk or make it", reason="missing")
+
+
+def check_new(path: Path, node_id: bytes) -> bool:
+    """Refuse a directory that cannot become a volume of this node; True when it has been one."""
+    if (path / IDENTITY_NAME).exists():
+        if (owner := Volume.open(path).node) != node_id:
+            raise ConfigError(f"volume {path} belongs to another node ({owner.hex()}); name another directory")
+        return True
+    if path.is_dir() and {entry.name for entry in path.iterdir()} - {"lost+found"}:
+        raise ConfigError(f"volume {path} is not empty and has no {IDENTITY_NAME}; name an empty directory")
+    return False
 
 
 def _take_volumes(node: Node) -> None:
     """Give new volumes their identity, and remember where each of ours is mounted now."""
     known = {path.resolve() for path in node.datadir.volumes.values()}
-    for path in _volume_paths(node):
+    for path in own_paths(node):
         if path.resolve() not in known:
             is_ours = (path / IDENTITY_NAME).exists()
             volume = Volume.open(path) if is_ours else Volume.create(path, node.datadir.node_id)

@@ -24,7 +24,7 @@ from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.report import Reporter
 from recorder.startup import Past, chunk_reader, resume_of
-from recorder.volumes import Volumes, wanted_volumes
+from recorder.volumes import Volumes, all_volumes, draining_volumes
 
 TICK_S: Final = 0.25
 REPORT_TICKS: Final = 4
@@ -48,16 +48,17 @@ class Recorder:
         self._config = config
         self._node = datadir.node_id
         self._index = Index.open(datadir.index_path, create=True)
-        self._committer = Committer(self._index, chunk_reader(self._index, datadir.volumes))
+        self._datadir = datadir
+        self._committer = Committer(self._index, chunk_reader(self._index, lambda: self._datadir.volumes))
         self._past = Past(self._index, self._committer)
         self._volumes = Volumes(
-            wanted_volumes(datadir, config),
+            all_volumes(datadir, config),
+            draining_volumes(datadir, config),
             config,
             on_commit=self._committer.submit,
             on_failed=self._volume_failed,
             settle=self._past.settle,
         )
-        self._roots = datadir.volumes
         self._claims = StreamClaims(datadir.run_path)
         self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes)
         self._lag_s = 0.0
@@ -70,7 +71,7 @@ class Recorder:
         resumed = self._past.resume(self._volumes.complete)
         self.fleet = Fleet(
             self._index, self._committer, self._volumes, self._node, self._config, self._clock, resumed, self._claims,
-            lambda snapshot, stream: resume_of(snapshot, stream, False, self._roots),
+            lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
         )  # fmt: skip
         log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
         stop = stop_event()
@@ -85,7 +86,7 @@ class Recorder:
         while not stop.is_set():
             self._volumes.tick()
             if tick % REPORT_TICKS == 0:
-                self._follow_register()
+                self._start_following()
                 self._volumes.count_streams(self.fleet.writers())
                 self._report()
             if tick % ABSENCE_TICKS == 0:
@@ -96,15 +97,22 @@ class Recorder:
             self._lag_s = max(0.0, (self._clock.monotonic_us() - before_us) / 1e6 - TICK_S)
             tick += 1
 
-    def _follow_register(self) -> None:
+    def _start_following(self) -> None:
         """Beside the pulse, as it waits for the index."""
         if self._following is not None and self._following.done():
             error = self._following.exception()
             if error is not None:
-                log.error("the camera register cannot be followed; it is tried again", error=str(error))
+                log.error("cameras and volumes cannot be followed; it is tried again", error=str(error))
             self._following = None
         if self._following is None:
-            self._following = asyncio.create_task(self.fleet.follow_register())
+            self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """What the operator changed: cameras, and volumes."""
+        await self.fleet.follow_register()
+        self._datadir = await asyncio.to_thread(DataDir.open, self._datadir.path)
+        datadir, config = self._datadir, self._config
+        self._volumes.follow(all_volumes(datadir, config), draining_volumes(datadir, config))
 
     async def _pause(self, stop: asyncio.Event) -> None:
         try:

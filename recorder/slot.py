@@ -97,6 +97,12 @@ class Slot:
         """Watch no more; a thread that hangs is left behind."""
         self._ended.set()
 
+    def leave(self) -> None:
+        """The volume is this node's no more: its streams go elsewhere, with what it had not made durable."""
+        self.end()
+        if self.writer is not None and self.writer.error is None:
+            self.writer.refuse(VolumeError(f"{self.path} was removed from this node", reason="missing"))
+
     def hung_s(self, now_s: float) -> float:
         """For how long the disk has not answered."""
         writer = self.writer

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
 from dataclasses import dataclass
@@ -236,7 +236,7 @@ def _resume(snapshot: Snapshot, stream: StreamRow, next_sequence: int, crashed: 
     )
 
 
-def chunk_reader(index: Index, roots: Mapping[bytes, Path]) -> ReadAgain:
+def chunk_reader(index: Index, roots: Callable[[], Mapping[bytes, Path]]) -> ReadAgain:
     """What the committer calls to read a chunk again: (key, durable size) → the records the index lacks."""
 
     def read_again(key: ChunkKey, size: int) -> list[StoredRecord]:
@@ -246,7 +246,7 @@ def chunk_reader(index: Index, roots: Mapping[bytes, Path]) -> ReadAgain:
             row = snapshot.chunk(stream_id, sequence)
         if stream is None:
             raise NotFound(f"stream {stream_id} is not in the index")
-        for root in roots.values():
+        for root in roots().values():
             for path, number in _files(root / stream.name, ""):
                 if number == sequence:
                     records = peek(path, row.size if row is not None else 0, Bounds(size))

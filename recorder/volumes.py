@@ -27,10 +27,24 @@ SLOW_SYNC_S: Final = 0.5  # syncs that take longer count against a volume
 
 
 def wanted_volumes(datadir: DataDir, config: Config) -> dict[bytes, Path]:
-    """Identity → directory of the volumes to record to; each was made this node's before."""
-    known = {path.resolve(): volume_id for volume_id, path in datadir.volumes.items()}
+    """Identity → directory of the volumes to record to: the configuration's, and those that the operator added."""
+    volumes = datadir.volumes
+    known = {path.resolve(): volume_id for volume_id, path in volumes.items()}
     paths = [Path(volume.path) for volume in config.volumes] or [datadir.media_path]
-    return {known[path.resolve()]: path for path in paths if path.resolve() in known}
+    configured = {known[path.resolve()]: path for path in paths if path.resolve() in known}
+    added = {volume_id: volumes[volume_id] for volume_id in datadir.roles if volume_id in volumes}
+    return {**added, **configured}
+
+
+def all_volumes(datadir: DataDir, config: Config) -> dict[bytes, Path]:
+    """Every volume this node ever recorded to: also one that takes no more chunks may hold torn ones."""
+    return {**datadir.volumes, **wanted_volumes(datadir, config)}
+
+
+def draining_volumes(datadir: DataDir, config: Config) -> frozenset[bytes]:
+    """Those that take no new chunks: drained, or in the configuration no more."""
+    wanted, roles = wanted_volumes(datadir, config), datadir.roles
+    return frozenset(one for one in datadir.volumes if one not in wanted or roles.get(one) == "drain")
 
 
 def present(wanted: Mapping[bytes, Path]) -> list[Volume]:
@@ -47,7 +61,8 @@ class Volumes:
 
     def __init__(
         self,
-        wanted: Mapping[bytes, Path],
+        volumes: Mapping[bytes, Path],
+        draining: frozenset[bytes],
         config: Config,
         *,
         on_commit: Callable[[list[StoredRecord]], None],
@@ -58,7 +73,9 @@ class Volumes:
         self._on_commit = on_commit
         self._on_failed = on_failed
         self._settle = settle
-        self.slots = {volume_id: self._slot(volume_id, path) for volume_id, path in wanted.items()}
+        self.slots = {volume_id: self._slot(volume_id, path) for volume_id, path in volumes.items()}
+        for volume_id in draining:
+            self.slots[volume_id].draining = True
         self._streams: dict[bytes, int] = {}
 
     def _slot(self, volume_id: bytes, path: Path) -> Slot:
@@ -93,6 +110,19 @@ class Volumes:
     def complete(self) -> bool:
         """Every volume is there, so the names of all chunk files are known."""
         return all(not slot.reason for slot in self.slots.values())
+
+    def follow(self, volumes: Mapping[bytes, Path], draining: frozenset[bytes]) -> None:
+        """Take up what the operator added, drained or removed."""
+        for volume_id, path in volumes.items():
+            slot = self.slots.get(volume_id)
+            if slot is None or slot.path != path:
+                if slot is not None:
+                    slot.leave()
+                self.slots[volume_id] = self._slot(volume_id, path)
+                self.slots[volume_id].start()
+            self.slots[volume_id].draining = volume_id in draining
+        for volume_id in [volume_id for volume_id in self.slots if volume_id not in volumes]:
+            self.slots.pop(volume_id).leave()
 
     def tick(self) -> None:
         """The watchdog."""

@@ -1,10 +1,12 @@
 /* A disk that fails or hangs on demand, for one live process: LD_PRELOAD=diskshim.so DISKSHIM=FOLDER CONTROL.
  * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "sync-eio" syncs alone,
- * "hang" holds every call until the file says something else. */
+ * "hang" holds every call until the file says something else. With DISKSHIM_KILL_AT=N the process dies by SIGKILL in the
+ * N-th call, before it is done. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,14 +23,22 @@ static int said(const char *word) {
     return strcmp(text, word) == 0;
 }
 
+static int bad_path(const char *path, int sync);
+
 static int bad(int fd, int sync) {
     char link[64], path[4096];
-    const char *folder = getenv("DISKSHIM");
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
-    if (!folder || length < 0) return 0;
+    if (length < 0) return 0;
     path[length] = 0;
-    if (strncmp(path, folder, strlen(folder)) != 0) return 0;
+    return bad_path(path, sync);
+}
+
+static int bad_path(const char *path, int sync) {
+    static int calls;
+    const char *folder = getenv("DISKSHIM"), *at = getenv("DISKSHIM_KILL_AT");
+    if (!folder || strncmp(path, folder, strlen(folder)) != 0) return 0;
+    if (at && __sync_add_and_fetch(&calls, 1) == atoi(at)) kill(getpid(), SIGKILL);
     while (said("hang")) usleep(20000);
     return said("eio") || (sync && said("sync-eio"));
 }
@@ -39,6 +49,14 @@ static int bad(int fd, int sync) {
 int fsync(int fd) { REAL(fsync); REFUSE(fd, 1); return real(fd); }
 int fdatasync(int fd) { REAL(fdatasync); REFUSE(fd, 1); return real(fd); }
 int syncfs(int fd) { REAL(syncfs); REFUSE(fd, 1); return real(fd); }
+int ftruncate(int fd, off_t size) { REAL(ftruncate); REFUSE(fd, 0); return real(fd, size); }
+int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); REFUSE(fd, 0); return real(fd, size); }
+ssize_t write(int fd, const void *data, size_t size) { REAL(write); REFUSE(fd, 0); return real(fd, data, size); }
+int rename(const char *from, const char *to) {
+    REAL(rename);
+    if (bad_path(from, 0)) { errno = EIO; return -1; }
+    return real(from, to);
+}
 ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { REAL(pwrite); REFUSE(fd, 0); return real(fd, data, size, at); }
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { REAL(pwrite64); REFUSE(fd, 0); return real(fd, data, size, at); }
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { REAL(pwritev); REFUSE(fd, 0); return real(fd, parts, count, at); }

@@ -57,7 +57,7 @@ class Rig:
         await until(grown, 20, f"streams go on; {self.node.log_tail()}")
 
     def samples(self, name: str) -> list[bytes]:
-        paths = [path for volume in ("bad", "good") for path in (self.folder / volume / name).glob("*/*.mp4")]
+        paths = [path for volume in ("bad", "good", "third") for path in (self.folder / volume / name).glob("*/*.mp4")]
         found: list[bytes] = []
         for path in sorted(paths, key=lambda one: parse_chunk_path(one).sequence):
             found += chunk_samples(path)
@@ -78,10 +78,10 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(make: MakeNode, folder: Path, cameras: int = 4) -> AsyncIterator[Rig]:
+async def rig(make: MakeNode, folder: Path, cameras: int = 4, more: str = "") -> AsyncIterator[Rig]:
     for name in ("bad", "good"):
         (folder / name).mkdir(exist_ok=True)
-    text = "".join(f'[[volumes]]\npath = "{folder / name}"\n' for name in ("bad", "good"))
+    text = more + "".join(f'[[volumes]]\npath = "{folder / name}"\n' for name in ("bad", "good"))
     async with SimcamServer([CameraSpec(f"c{i}", loop=LOOP) for i in range(cameras)]) as server:
         one = make(config=text)
         await one.start()
@@ -100,6 +100,25 @@ async def test_streams_are_spread_over_the_volumes(node: MakeNode, tmp_path: Pat
 
         await until(spread, 20, "two streams on each volume")
         await one.judge(gaps=set())
+
+
+async def test_a_volume_is_added_and_drained_under_a_running_node(node: MakeNode, tmp_path: Path) -> None:
+    """Chunks go where they may from their next beginning on; nothing is missing between the two volumes."""
+    async with rig(node, tmp_path, cameras=1, more="[recorder]\nchunk_s = 10\n") as one:
+        (tmp_path / "third").mkdir()
+        one.node.keyreel("volume", "add", str(tmp_path / "third"))
+        await one.state("third", "ok")
+        for name in ("bad", "good"):
+            one.node.keyreel("volume", "drain", str(tmp_path / name), "--config", str(tmp_path / "data.toml"))
+            await one.state(name, "draining")
+
+        async def moved() -> bool:
+            return bool((await one.volumes())["third"]["streams"])
+
+        await until(moved, 40, "the stream's next chunk goes to the new volume")
+        await one.grows()
+        await one.judge(gaps=set())
+        assert list((tmp_path / "third").glob("*/*/*.mp4"))
 
 
 async def test_a_volume_that_is_away_at_the_start_is_reported_and_comes_back(node: MakeNode, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from index import Index
 from native.fragment import FragmentBuilder
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
-from recorder.startup import Past
+from recorder.startup import Past, chunk_reader
 from simcam.encode import LoopSpec, make_loop
 from simcam.loop import Track
 
@@ -35,7 +35,7 @@ class Bench:
         self.folder = folder
         self.volume = Volume.create(folder / "media", NODE)
         self.index = Index.open(folder / "index", create=True)
-        self.committer = Committer(self.index)
+        self.committer = Committer(self.index, chunk_reader(self.index, lambda: {self.volume.id: self.volume.root}))
         self.committer.start()
         self.writer = VolumeWriter(
             self.volume, on_commit=self.committer.submit, on_failure=lambda *_: None, queue_bytes_max=queue_bytes_max
