@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from base.clock import wall_us
+from base.units import format_time
 from simcam.encode import LoopSpec
 from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
@@ -42,7 +44,7 @@ async def test_every_fragment_handed_to_the_kernel_is_indexed_and_plays(
                 # ≤ 1 s is promised; pictures come at 15 a second.
                 assert at_kill[name] - report.last <= 15, f"{name} lost {at_kill[name] - report.last} pictures"
             await one.start()
-            await one.recording(*names)
+            await _goes_on(one, names)
         assert await one.stop() == 0
         check = one.keyreel("check", "--json", check=False)
         assert check.returncode == 0, check.stdout + check.stderr
@@ -52,6 +54,17 @@ async def test_every_fragment_handed_to_the_kernel_is_indexed_and_plays(
         for name in names:
             await _plays(one, name, tmp_path)
         assert await one.stop() == 0
+
+
+async def _goes_on(one: Node, names: list[str]) -> None:
+    """What is durable was received after now."""
+    now = format_time(wall_us())
+
+    async def newer() -> bool:
+        streams = await one.streams()
+        return all((streams[name]["durable_until"] or "") > now for name in names)
+
+    await until(newer, 30, f"{names} go on; {one.log_tail()}")
 
 
 async def _plays(one: Node, name: str, folder: Path) -> None:
