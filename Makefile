@@ -11,7 +11,7 @@ HOUSES := base chunks clips index keyreel native playback recorder rtsp simcam s
 COMPILED := $(wildcard native/*.pyx native/*.pxd native/*.h)
 PYTEST ?=
 
-.PHONY: build demo test faults lint types check bench bench-smoke dist clean help
+.PHONY: build demo test faults lint types check bench bench-smoke fuzz dist clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -60,6 +60,13 @@ bench: $(VENV)/.tested
 # Small sizes, some seconds in all: shows that the benches run and what order the figures have.
 bench-smoke: $(VENV)/.tested
 	KEYREEL_BENCH=smoke $(BIN)/python -m pytest bench --benchmark-only --benchmark-columns=min,median,max,rounds $(PYTEST)
+
+# Needs clang. FUZZ_SECONDS is of each target, FUZZ names some and may add options of tests/fuzz/run.py.
+FUZZ_SECONDS ?= 600
+FUZZ ?=
+fuzz: $(VENV)/.tested
+	$(BIN)/python -m pip install --quiet --group fuzz
+	PYTHONPATH=. $(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 dist: $(VENV)/.tested
 	$(BIN)/python -m build --outdir dist .

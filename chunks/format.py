@@ -199,11 +199,19 @@ def unpack_seal(data: bytes, at: int = 0) -> Seal | None:
     return seal if seal.version == SEAL_VERSION else None
 
 
+def _cause(number: int) -> GapCause:
+    """A seal is read before its CRC is: a spoilt or newer cause is none, and the gap stays."""
+    try:
+        return GapCause(number)
+    except ValueError:
+        return GapCause.UNKNOWN
+
+
 def stored_record(seal: Seal) -> FragmentStored:
     """What the index is told of a sealed fragment."""
     gap = None
     if seal.gap_end_us > seal.gap_start_us:
-        gap = Gap(seal.stream_id, seal.gap_start_us, seal.gap_end_us, GapCause(seal.gap_cause), seal.gap_packets)
+        gap = Gap(seal.stream_id, seal.gap_start_us, seal.gap_end_us, _cause(seal.gap_cause), seal.gap_packets)
     return FragmentStored(
         seal.stream_id, seal.sequence, seal.number, seal.offset, seal.length, seal.wall_us, seal.end_us,
         bool(seal.flags & 1), seal.video_samples, seal.media_bytes, seal.lost_packets, gap,

@@ -8,6 +8,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from native.sink cimport UNIT_COMPLETE, UNIT_LOSS_BEFORE, Sink
 
 
+cdef enum:
+    AHEAD_FRAMES_MAX = 0xffff  # left out between two frames of a packet; a camera's indices have 3 bits
+
+
 cdef class Depacketizer:
     """Base: takes payloads and makes nothing of them (metadata tracks)."""
 
@@ -104,11 +108,15 @@ cdef class AacDepacketizer(Depacketizer):
         cdef const uint8_t* data = headers + ((header_bits + 7) >> 3)
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t unit
+        cdef uint32_t ahead
         cdef int index_bits = self._index_bits
         while header_bits - at >= self._size_bits + index_bits:
             unit = bits_at(headers, at, self._size_bits)
             if at:
-                time += (1 + <int64_t>bits_at(headers, at + self._size_bits, index_bits)) * self._frame_ticks
+                ahead = bits_at(headers, at + self._size_bits, index_bits)
+                if ahead > AHEAD_FRAMES_MAX:
+                    return self._malformed()
+                time += (1 + <int64_t>ahead) * self._frame_ticks
             at += self._size_bits + index_bits
             index_bits = self._delta_bits
             if unit == 0 or unit > size:

@@ -17,7 +17,7 @@ from native.moof cimport AudioSample, Fragment, VideoSample, extent_share
 from native.nal cimport CODEC_H264, NAL_KEY, NAL_OTHER, NAL_VPS, nal_class
 from native.sets cimport SET_BYTES_MAX, ParameterSets
 from native.sink cimport Sink, UNIT_COMPLETE, UNIT_LOSS_BEFORE
-from native.slab cimport chain_append, chain_forget, chain_free, chain_put_u32, chain_read, chain_truncate
+from native.slab cimport chain_append, chain_clear, chain_forget, chain_free, chain_put_u32, chain_read, chain_truncate
 
 import native.moof
 
@@ -137,6 +137,13 @@ cdef class FragmentBuilder:
             self.samples[self.count - 1].size += <uint32_t>(self.video_chain.fill - self.sample_start)
             self.sample_start = self.video_chain.fill
             self.cut(False, 0, True)
+        # At once, not when the cycle of builder and sinks is collected: 1,000 sessions may end together.
+        self.sample_start = self.fragment_start = self.video_chain.fill
+        self.dropped_audio += self.frame_count
+        self.frame_count = 0
+        self.audio_start = self.audio_chain.fill
+        chain_clear(&self.video_chain)
+        chain_clear(&self.audio_chain)
 
     def push_video(self, int64_t time, int64_t arrival_us, bytes sample, bint complete=True, uint32_t lost_packets=0):
         """One whole unit of NAL units with 4-byte lengths, as in an MP4 sample; for imports and tests."""

@@ -216,7 +216,9 @@ cdef class Interleaved:
                 self._carry_bytes = 0
                 self._text(self._carry, wanted)  # five or six bytes are never a whole message
                 break
-            wanted = JUDGE_BYTES if self._carry[0] == 0x24 else 5
+            wanted = 5
+            if self._carry[0] == 0x24:  # never past the end of the shortest frame, which has four bytes
+                wanted = 4 if self._carry_bytes < 4 else JUDGE_BYTES
             if verdict == FRAME:
                 wanted = 4 + <Py_ssize_t>be16(self._carry + 2)
             if self._carry_bytes == wanted:

@@ -211,7 +211,7 @@ cdef class Receiver:
         if slot.sequence == sequence:
             self.duplicate_packets += 1
             return 0
-        if slot.room < size:
+        if slot.room < size or slot.data == NULL:
             grown = realloc(slot.data, max(size, SLOT_BYTES))
             if grown == NULL:
                 raise MemoryError("no memory for a packet out of order")

@@ -17,7 +17,7 @@ from base.errors import CameraError
 HEAD_BYTES_MAX: Final = 64 << 10
 BODY_BYTES_MAX: Final = 1 << 20
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
-_STATUS_LINE: Final = re.compile(r"(RTSP/\d\.\d)\s+(\d{3})(?:\s+(.*))?")
+_STATUS_LINE: Final = re.compile(r"(RTSP/\d\.\d)\s+([1-9][0-9]{2})(?:\s+(.*))?")
 _REQUEST_LINE: Final = re.compile(r"([A-Z][A-Z_]*)\s+(\S+)\s+(RTSP/\d\.\d)")
 _START: Final = re.compile(rb"RTSP/.*|[A-Z][A-Z_]{0,31}(?:[ \t].*)?", re.DOTALL)
 _PREFIXES: Final = tuple(b"RTSP/"[:n] for n in range(1, 5))
@@ -191,7 +191,7 @@ class MessageParser:
             del buffer[:blank]
             _check_start(bytes(buffer[:40]))
         end = _HEAD_END.search(buffer, max(0, self._searched - 3))
-        if end is None and len(buffer) <= self._head_bytes_max:
+        if end is None and len(buffer) <= self._head_bytes_max + 3:  # its end may begin at the bound and be cut
             self._searched = len(buffer) if len(buffer) >= 40 else 0
             return False
         if end is None or end.start() > self._head_bytes_max:
@@ -210,14 +210,15 @@ def _check_start(start: bytes) -> None:
 
 
 def _parse_head(head: bytes) -> Message:
-    start, *lines = head.decode("utf-8", "replace").replace("\0", "").split("\n")
+    text = head.decode("utf-8", "replace").replace("\0", "").replace("\r\n", "\n").replace("\r", " ")
+    start, *lines = text.split("\n")
     headers: list[tuple[str, str]] = []
     for line in lines:
         name, colon, value = line.partition(":")
         if line[:1] in (" ", "\t") and headers:  # folded line
             headers[-1] = (headers[-1][0], f"{headers[-1][1]} {line.strip()}")
         elif colon:
-            headers.append((name.strip(), value.strip().replace("\r", " ")))
+            headers.append((name.strip(), value.strip()))
     start = start.strip()
     if status := _STATUS_LINE.fullmatch(start):
         return Response(int(status[2]), status[3] or "", Headers(headers))

@@ -8,7 +8,6 @@ static table, the AAC configuration more than `rtpmap`, as cameras mean it.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -59,9 +58,13 @@ class Track:
 
     @property
     def aac_frame_ticks(self) -> int:
-        """Length of one AAC frame in the track's clock; longer than 1024 when that clock is SBR's output rate."""
+        """Length of one AAC frame in the track's clock; longer than 1024 when that clock is SBR's output rate.
+
+        A configuration by which a frame lasts no time, or over a second, is not believed.
+        """
         core_hz, samples = _aac_core(self.audio.config if self.audio else b"")
-        return samples * self.clock_hz // core_hz if core_hz else samples
+        ticks = samples * self.clock_hz // core_hz if core_hz else samples
+        return ticks if 0 < ticks <= self.clock_hz else samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +182,7 @@ def _sets(text: str) -> list[bytes]:
     for part in text.split(",")[:_SETS_MAX]:
         try:
             nal = base64.b64decode(part.strip() + "=" * (-len(part.strip()) % 4)).rstrip(b"\0")
-        except binascii.Error:
+        except ValueError:  # no base64, or not even ASCII
             continue
         if len(nal) > 3:
             found.append(nal)

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from base.errors import DamageError
+from chunks.format import UUID_BOX
 from chunks.reader import ChunkFile
-from chunks.records import ChunkOpened, ChunkSealed, FragmentStored, StoredRecord
+from chunks.records import ChunkOpened, ChunkSealed, FragmentStored, GapCause, StoredRecord
 from chunks.recover import Bounds, peek, recover, scan, set_aside
+from native.moof import SEAL_SIZE
 from tests.chunks.media import Bench, Media, build
 
 
@@ -145,6 +147,21 @@ def test_stale_fragments_behind_the_end_are_not_taken(sealed: tuple[Path, list[S
     second = data[int(whole.offset[1]) : int(whole.offset[1] + whole.length[1])]
     path.write_bytes(data[: whole.end] + second)
     assert len(recover(path).records) == len(whole) + 2
+
+
+def test_a_spoilt_gap_cause_is_an_unknown_one(sealed: tuple[Path, list[StoredRecord]]) -> None:
+    path, records = sealed
+    assert isinstance(records[1], FragmentStored)
+    end = records[1].offset + records[1].length
+    data = bytearray(path.read_bytes()[:end])
+    seal = len(data) - SEAL_SIZE + UUID_BOX.size
+    data[seal + 64 : seal + 72] = (1).to_bytes(8, "big")  # gap_end_us
+    data[seal + 76 : seal + 78] = b"UU"  # gap_cause
+    path.write_bytes(data)
+    stored = scan(path)[1]
+    assert isinstance(stored, FragmentStored)
+    assert stored.gap is not None
+    assert stored.gap.cause is GapCause.UNKNOWN
 
 
 def test_an_empty_chunk_is_sealed_empty(bench: Bench, media: Callable[..., Media]) -> None:

@@ -483,3 +483,19 @@ def test_what_the_network_leaves_is_stored_as_it_came(seed: int, part: int, loss
         assert all(f.loss is None for f in fragments)
     elif any(not flags & 1 for *_, flags, _ in kept.units):
         assert any(f.loss is not None for f in fragments)
+
+
+def test_an_ended_session_gives_its_slabs_back_at_once() -> None:
+    before = pool()[0]
+    fragments: list[Fragment] = []
+    builder = FragmentBuilder("h264", fragments.append, audio_rate_hz=8000)
+    builder.push_audio(0, 0, bytes(160))
+    builder.finish()
+    builder.push_video(0, 0, sample(SPS, PPS, idr()))
+    builder.push_audio(160, 0, bytes(160))
+    builder.finish()
+    assert [fragment.audio_samples for fragment in fragments] == [1]
+    assert builder.dropped_audio == 1
+    assert builder.pending_bytes == 0
+    fragments.clear()
+    assert pool()[0] == before

@@ -755,3 +755,36 @@ def test_an_error_in_a_callback_comes_out() -> None:
     framing = Interleaved(broken, lambda channel, data: None)
     with pytest.raises(RuntimeError, match="broken"):
         framing.feed(TEXT, len(TEXT), 1)
+
+
+# --- smallest inputs of faults that fuzzing found ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1])
+@pytest.mark.parametrize("cut", range(1, 6))
+def test_the_shortest_frames_may_be_cut_anywhere(size: int, cut: int) -> None:
+    reports: list[tuple[int, bytes]] = []
+    framing = Interleaved(lambda _: -1, lambda channel, data: reports.append((channel, data)))
+    framing.assign(0, 1, Receiver("pcmu", CollectSink()))
+    frame = b"$\1\0" + bytes([size]) + b"x" * size
+    data = frame * 3
+    framing.feed(data[:cut], cut, 1)
+    framing.feed(data[cut:], len(data) - cut, 1)
+    assert reports == [(1, b"x" * size)] * 3
+    assert framing.noise_bytes == 0
+
+
+def test_an_early_packet_without_payload_waits_as_others_do() -> None:
+    packets = [rtp(0, 0, b"a"), rtp(2, 160, b""), rtp(1, 80, b"b")]
+    got, receiver = received("pcmu", packets, reorder_packets=4)
+    assert [unit[1] for unit in got] == [b"a", b"b"]
+    assert (receiver.lost_packets, receiver.reordered_packets) == (0, 1)
+
+
+def test_aac_frames_too_far_ahead_of_their_packet_are_refused() -> None:
+    headers = struct.pack(">HIII", 192, 1, 0, 0) + struct.pack(">III", 1, 0xFFFFFFFF, 0)
+    got, receiver = received(
+        "aac", [rtp(0, 0, headers + b"ab")], aac_lengths=(32, 32, 32), aac_frame_ticks=(1 << 31) - 1
+    )
+    assert [unit[1] for unit in got] == [b"a"]
+    assert receiver.malformed_packets == 1

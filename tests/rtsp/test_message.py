@@ -93,3 +93,25 @@ def test_a_header_with_a_line_break_is_never_written() -> None:
         Headers([("X", "a\r\nY: b")])
     with pytest.raises(ValueError, match="line break"):
         Request("OPTIONS", "rtsp://a\r\nb").encode()
+
+
+def test_a_lone_carriage_return_is_a_blank() -> None:
+    (message,) = MessageParser().feed(b"RTSP/1.0 200 O\rK\r\nC\rSeq: 1\r2\r\n\r\n")
+    assert isinstance(message, Response)
+    assert message.phrase == "O K"
+    assert [*message.headers] == [("C Seq", "1 2")]
+    assert MessageParser().feed(message.encode()) == [message]
+
+
+def test_a_status_that_is_no_number_of_three_digits_is_refused() -> None:
+    assert _reason(b"RTSP/1.0 001 OK\r\n\r\n") == "not-rtsp"
+
+
+@pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n"])
+def test_the_bound_of_a_head_is_the_same_however_it_is_cut(end: bytes) -> None:
+    start = b"OPTIONS * RTSP/1.0\r\nA: "
+    whole = start + b"b" * (100 - len(start)) + end
+    assert len(MessageParser(head_bytes_max=100).feed(whole)) == 1
+    parser = MessageParser(head_bytes_max=100)
+    assert sum(len(parser.feed(whole[i : i + 1])) for i in range(len(whole))) == 1
+    assert _reason(whole, head_bytes_max=99) == "too-large"

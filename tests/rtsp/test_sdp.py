@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from base.errors import CameraError
 from base.media import AudioConfig
+from native.sink import Sink
 from rtsp.headers import parse_public, parse_rtp_info, parse_session, parse_transport
 from rtsp.message import MessageParser, Response
 from rtsp.sdp import Presentation, join_control, parse
+from rtsp.track import PlayingTrack
 
 CORPUS = Path(__file__).parents[2].parent / "shared" / "corpus" / "rtsp"
 corpus = [
@@ -217,3 +219,16 @@ def test_join_control() -> None:
     assert join_control("rtsp://h/p/", "*") == "rtsp://h/p/"
     assert join_control("rtsp://h/p", "track1") == "rtsp://h/p/track1"
     assert join_control("rtsp://h/p", "rtsp://x/y") == "rtsp://x/y"
+
+
+def test_parameter_sets_that_are_not_ascii_are_left_out() -> None:
+    (track,) = sdp("m=video 0 RTP/AVP 96", "a=rtpmap:96 H264/90000", "a=fmtp:96 sprop-parameter-sets=\u00e9").tracks
+    assert track.video is not None
+    assert track.video.sps == ()
+
+
+@pytest.mark.parametrize("config", ["1780000088", "17fffffff88"[:10]])  # core rates of 1 Hz and 16.7 MHz
+def test_an_aac_frame_of_no_time_or_of_hours_is_not_believed(config: str) -> None:
+    (track,) = sdp("m=audio 0 RTP/AVP 97", "a=rtpmap:97 mpeg4-generic/8000", f"a=fmtp:97 config={config}").tracks
+    assert track.aac_frame_ticks == 1024
+    PlayingTrack(track, Sink(), udp=False).end()
