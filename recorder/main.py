@@ -142,7 +142,7 @@ class Recorder:
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
-        self._past.end()
+        await asyncio.to_thread(self._past.end)
         await self.fleet.stop()
         await asyncio.to_thread(self._volumes.stop)
         await asyncio.to_thread(self._committer.stop)

@@ -35,6 +35,7 @@ from recorder.pipeline import Resume
 TIME_MAX_US: Final = 1 << 62
 READERS: Final = 8  # torn chunks read at a time; each waits for the disk more than it computes
 COMMIT_WAIT_S: Final = 10.0
+END_WAIT_S: Final = 2.0
 # While a volume is away, files on it may have numbers that the index never saw; so many are left out for them.
 SEQUENCES_AWAY: Final = 1 << 10
 
@@ -67,6 +68,7 @@ class Past:
         self._crashed: set[int] = set()
         self._sequences: dict[str, int] = {}  # highest number in a file name, by stream
         self._ended = threading.Event()
+        self._tending: list[threading.Thread] = []
 
     def settle(self, volume: Volume, told: Mapping[Path, int], *, beside: bool = True) -> None:
         """Take in what the volume holds beyond the index; `told`: of chunks that failed here, the bytes that count."""
@@ -78,7 +80,9 @@ class Past:
             log.info("took in chunks of an earlier process", volume=str(volume.root), chunks=len(torn))
         if beside:
             name = f"tend {volume.root}"
-            threading.Thread(target=self._tend, args=(volume, torn), name=name, daemon=True).start()
+            thread = threading.Thread(target=self._tend, args=(volume, torn), name=name, daemon=True)
+            self._tending = [one for one in self._tending if one.is_alive()] + [thread]
+            thread.start()
         else:
             self._tend(volume, torn)
 
@@ -88,8 +92,10 @@ class Past:
             return {row.id: self._resume_of(snapshot, row, complete) for row in snapshot.streams()}
 
     def end(self) -> None:
-        """Leave the rest to the next start."""
+        """Leave the rest to the next start; a disk that hangs is not waited for long."""
         self._ended.set()
+        for thread in self._tending:
+            thread.join(END_WAIT_S)
 
     # -- before recording ---------------------------------------------------------------------------------------------
 

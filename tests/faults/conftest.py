@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,16 @@ import pytest
 
 from tests.e2e.conftest import node  # noqa: F401 (a fixture)
 
+AT_LENGTH = os.environ.get("KEYREEL_FAULTS") == "long"
 SHIM = Path(__file__).with_name("diskshim.c")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `at_length` runs in `make faults` alone."""
+    left_out = [item for item in items if item.get_closest_marker("at_length") and not AT_LENGTH]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

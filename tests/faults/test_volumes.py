@@ -92,6 +92,7 @@ async def rig(make: MakeNode, folder: Path, cameras: int = 4, more: str = "") ->
         yield Rig(one, folder, names)
 
 
+@pytest.mark.at_length
 async def test_streams_are_spread_over_the_volumes(node: MakeNode, tmp_path: Path) -> None:
     async with rig(node, tmp_path) as one:
 
@@ -155,6 +156,7 @@ async def test_no_volume_at_all_waits_and_begins_by_itself(node: MakeNode, tmp_p
         await one.judge(gaps={"stopped", "volume"})
 
 
+@pytest.mark.at_length
 async def test_a_volume_that_vanishes_and_returns(node: MakeNode, tmp_path: Path) -> None:
     async with rig(node, tmp_path) as one:
         (tmp_path / "bad").rename(tmp_path / "away")
@@ -166,7 +168,7 @@ async def test_a_volume_that_vanishes_and_returns(node: MakeNode, tmp_path: Path
         await one.judge(gaps={"volume"})
 
 
-@pytest.mark.parametrize("fault", ["eio", "sync-eio"])
+@pytest.mark.parametrize("fault", ["sync-eio", pytest.param("eio", marks=pytest.mark.at_length)])
 async def test_a_failing_disk(node: MakeNode, tmp_path: Path, disk: Callable[[str], None], fault: str) -> None:
     async with rig(node, tmp_path) as one:
         disk(fault)
@@ -187,6 +189,7 @@ async def test_a_hung_disk(node: MakeNode, tmp_path: Path, disk: Callable[[str],
         await one.judge(gaps={"volume"})
 
 
+@pytest.mark.at_length
 @pytest.mark.needs_mount
 async def test_a_full_volume(node: MakeNode, tmp_path: Path, mount: Callable[..., Path]) -> None:
     bad = mount("bad", "size=4m")  # too small for what a chunk is given ahead, so it is full at once
