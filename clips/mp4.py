@@ -21,7 +21,7 @@ from chunks.boxes import AUDIO_TRACK, VIDEO_TRACK, box, ftyp, full_box, mvhd, tr
 from chunks.codecs import dimensions, sample_entry
 from clips.layout import Track, lay_out
 from clips.plan import ClipPlan
-from clips.tables import sample_tables
+from clips.tables import Parts, sample_parts
 
 Block = bytes | memoryview
 _MDAT_HEAD: Final = struct.Struct(">I4sQ")
@@ -43,9 +43,8 @@ class ClipFile:
         self._silence = layout.silence.data if layout.silence else b""
         media_bytes = int(layout.regions.start[-1])
         kind = ftyp(b"isom", b"iso6", b"mp41")
-        self._head = kind + _moov(plan, layout.video, layout.audio, len(kind)) + _MDAT_HEAD.pack(
-            1, b"mdat", media_bytes + _MDAT_HEAD.size
-        )  # fmt: skip
+        mdat = _MDAT_HEAD.pack(1, b"mdat", media_bytes + _MDAT_HEAD.size)
+        self._head = memoryview(_head(kind, plan, layout.video, layout.audio, mdat)).toreadonly()
         self.size = len(self._head) + media_bytes
         self.etag = _etag(plan)
 
@@ -67,7 +66,7 @@ class ClipFile:
         start, end = max(0, start), min(end, self.size)
         head = len(self._head)
         if start < min(end, head):
-            yield memoryview(self._head)[start : min(end, head)]
+            yield self._head[start : min(end, head)]
         at, stop = max(start, head) - head, end - head
         if at >= stop:
             return
@@ -111,8 +110,8 @@ class ClipFile:
             raise
 
 
-def _moov(plan: ClipPlan, video: Track, audio: Track | None, before_bytes: int) -> bytes:
-    """`moov`, its chunk offsets already counted from the start of the file."""
+def _head(kind: bytes, plan: ClipPlan, video: Track, audio: Track | None, mdat: bytes) -> bytearray:
+    """Everything before the media, `moov` between `kind` and `mdat`; its chunk offsets count from the file's start."""
     last = plan.pieces[-1]
     duration = last.end_90k + last.shift_90k - plan.pieces[0].shown_90k - plan.pieces[0].shift_90k
     shape = max(plan.pieces, key=lambda piece: _area(piece.config)).config
@@ -124,29 +123,30 @@ def _moov(plan: ClipPlan, video: Track, audio: Track | None, before_bytes: int) 
         sounding = next(piece.config for piece in plan.pieces if piece.config.audio)
         tracks.append(_trak(AUDIO_TRACK, sounding, entries, audio, duration, plan))
     header = mvhd(MEDIA_HZ, duration, len(tracks) + 1, plan.start_us)
-    moov = bytearray(box(b"moov", header, *tracks))
-    base = before_bytes + len(moov) + _MDAT_HEAD.size
-    end = len(moov)
-    for part, track in reversed(list(zip(tracks, (video, audio), strict=False))):
-        if track is not None:
-            count = len(track.table.chunk_offset)
-            offsets = np.frombuffer(moov, ">u8", count, end - 8 * count)
-            offsets += np.uint64(base)
-            end -= len(part)
-    return bytes(moov)
+    sizes = [sum(map(len, track)) for track in tracks]
+    moov = struct.pack(">I4s", 8 + len(header) + sum(sizes), b"moov")
+    head = bytearray().join([kind, moov, header, *(part for track in tracks for part in track), mdat])
+    end = len(head) - len(mdat)
+    for size, laid in reversed(list(zip(sizes, (video, audio), strict=False))):
+        if laid is not None:
+            count = len(laid.table.chunk_offset)
+            offsets = np.frombuffer(head, ">u8", count, end - 8 * count)
+            offsets += np.uint64(len(head))
+            end -= size
+    return head
 
 
 def _trak(
     track: int, config: StreamConfig, entries: list[bytes], laid: Track, duration_90k: int, plan: ClipPlan
-) -> bytes:
-    """One track; its edit list says what of the media is presented, and nothing else."""
+) -> Parts:
+    """One track, its sample tables last; its edit list says what of the media is presented, and nothing else."""
     edits = [(laid.empty_90k, -1)] if laid.empty_90k else []
     edits.append((duration_90k - laid.empty_90k, laid.shown_from))
     rows = b"".join(struct.pack(">QqI", length, media, 1 << 16) for length, media in edits)
     made = trak(
         track,
         config,
-        sample_tables(laid.table),
+        b"",
         entries,
         movie_duration=duration_90k,
         media_duration=laid.table.end,
@@ -154,8 +154,20 @@ def _trak(
         created_us=plan.start_us,
     )
     if track == VIDEO_TRACK and laid.timescale != MEDIA_HZ:
-        return _with_timescale(made, laid.timescale)
-    return made
+        made = _with_timescale(made, laid.timescale)
+    tables = sample_parts(laid.table)
+    return [_widened(made, sum(map(len, tables))), *tables]
+
+
+def _widened(made: bytes, more: int) -> bytes:
+    """A track whose last box, `stbl`, and all around it, count `more` bytes that will follow."""
+    out, at = bytearray(made), 0
+    while True:
+        size, kind = struct.unpack_from(">I4s", out, at)
+        struct.pack_into(">I", out, at, size + more)
+        if kind == b"stbl":
+            return bytes(out)
+        at = next(start - 8 for _, start, end in walk(made, at + 8) if end == len(made))
 
 
 def _with_timescale(made: bytes, timescale: int) -> bytes:

@@ -38,15 +38,22 @@ class TrackTable:
     key: Column | None = None  # None when every sample is a key
 
 
-def sample_tables(table: TrackTable) -> bytes:
-    """The boxes of `stbl` after `stsd`; their last 8 × file chunks bytes are the offsets."""
-    parts = [_stts(table)]
+Parts = list[bytes | memoryview]
+
+
+def sample_parts(table: TrackTable) -> Parts:
+    """The boxes of `stbl` after `stsd`, to be joined once; their last 8 × file chunks bytes are the offsets."""
+    parts = _stts(table)
     if table.cts is not None and bool(np.any(table.cts)):
-        parts.append(_ctts(table.cts))
+        parts += _ctts(table.cts)
     if table.key is not None and not bool(np.all(table.key)):
-        parts.append(_counted(b"stss", np.flatnonzero(table.key) + 1, ">u4"))
-    parts += [_stsc(table), _stsz(table.size), _counted(b"co64", table.chunk_offset, ">u8")]
-    return b"".join(parts)
+        parts += _counted(b"stss", np.flatnonzero(table.key) + 1, ">u4")
+    return [*parts, *_stsc(table), *_stsz(table.size), *_counted(b"co64", table.chunk_offset, ">u8")]
+
+
+def sample_tables(table: TrackTable) -> bytes:
+    """The same as bytes."""
+    return b"".join(sample_parts(table))
 
 
 def run_lengths(values: Column) -> tuple[Int64s, Column]:
@@ -57,36 +64,42 @@ def run_lengths(values: Column) -> tuple[Int64s, Column]:
     return np.diff(starts, append=len(values)), values[starts]
 
 
-def _counted(kind: bytes, values: Column, dtype: str) -> bytes:
+def _headed(kind: bytes, version: int, fixed: bytes, values: Column) -> Parts:
+    """A full box of fixed fields and numbers, which are not copied."""
+    data = values.data if values.size else memoryview(b"")
+    return [struct.pack(">I4sI", 12 + len(fixed) + len(data), kind, version << 24), fixed, data]
+
+
+def _counted(kind: bytes, values: Column, dtype: str) -> Parts:
     """A full box of an entry count and one number per entry."""
-    return full_box(kind, 0, 0, struct.pack(">I", len(values)), values.astype(dtype).tobytes())
+    return _headed(kind, 0, struct.pack(">I", len(values)), values.astype(dtype).view("u1"))
 
 
-def _rows(kind: bytes, version: int, *columns: Column) -> bytes:
+def _rows(kind: bytes, version: int, *columns: Column) -> Parts:
     """A full box of an entry count and rows of 32-bit columns."""
     rows = np.empty((len(columns[0]), len(columns)), ">u4")
     for i, column in enumerate(columns):
         rows[:, i] = column.astype(np.int64) & 0xFFFFFFFF
-    return full_box(kind, version, 0, struct.pack(">I", len(rows)), rows.tobytes())
+    return _headed(kind, version, struct.pack(">I", len(rows)), rows.ravel().view("u1"))
 
 
-def _stts(table: TrackTable) -> bytes:
+def _stts(table: TrackTable) -> Parts:
     return _rows(b"stts", 0, *run_lengths(np.diff(table.dts, append=table.end)))
 
 
-def _ctts(cts: Column) -> bytes:
+def _ctts(cts: Column) -> Parts:
     """Version 1, whose offsets are signed."""
     return _rows(b"ctts", 1, *run_lengths(cts))
 
 
-def _stsc(table: TrackTable) -> bytes:
+def _stsc(table: TrackTable) -> Parts:
     samples, entry = table.chunk_samples.astype(np.int64), table.chunk_entry.astype(np.int64)
     counts, both = run_lengths(samples << 32 | entry)
     first = np.concatenate(([0], np.cumsum(counts)[:-1])) + 1 if len(counts) else counts
     return _rows(b"stsc", 0, first, both >> 32, both & 0xFFFFFFFF)
 
 
-def _stsz(size: Column) -> bytes:
+def _stsz(size: Column) -> Parts:
     if len(size) and bool(np.all(size == size[0])):
-        return full_box(b"stsz", 0, 0, struct.pack(">II", int(size[0]), len(size)))
-    return full_box(b"stsz", 0, 0, struct.pack(">II", 0, len(size)), size.astype(">u4").tobytes())
+        return [full_box(b"stsz", 0, 0, struct.pack(">II", int(size[0]), len(size)))]
+    return _headed(b"stsz", 0, struct.pack(">II", 0, len(size)), size.astype(">u4").view("u1"))
