@@ -128,7 +128,7 @@ cdef class FragmentBuilder:
         return True
 
     def finish(self):
-        """End of the session: hand on what is whole, forget the rest."""
+        """End of the session: hand on what is whole, forget the rest, give all slabs back without waiting for the gc."""
         if self.unit_open:
             self.video_drop(0)
         if self.frame_open:
@@ -137,13 +137,10 @@ cdef class FragmentBuilder:
             self.samples[self.count - 1].size += <uint32_t>(self.video_chain.fill - self.sample_start)
             self.sample_start = self.video_chain.fill
             self.cut(False, 0, True)
-        # At once, not when the cycle of builder and sinks is collected: 1,000 sessions may end together.
-        self.sample_start = self.fragment_start = self.video_chain.fill
+        self.sample_start = self.fragment_start = chain_clear(&self.video_chain)
         self.dropped_audio += self.frame_count
         self.frame_count = 0
-        self.audio_start = self.audio_chain.fill
-        chain_clear(&self.video_chain)
-        chain_clear(&self.audio_chain)
+        self.audio_start = chain_clear(&self.audio_chain)
 
     def push_video(self, int64_t time, int64_t arrival_us, bytes sample, bint complete=True, uint32_t lost_packets=0):
         """One whole unit of NAL units with 4-byte lengths, as in an MP4 sample; for imports and tests."""
@@ -426,10 +423,8 @@ cdef class FragmentBuilder:
         fragment.audio_count = n
         for i in range(n):
             end += self.frames[i].size
-            if i + 1 < self.frame_count:
-                fragment.audio[i].duration = <uint32_t>(self.frames[i + 1].time - self.frames[i].time)
-            else:
-                fragment.audio[i].duration = <uint32_t>self.audio_step
+            fragment.audio[i].duration = <uint32_t>(
+                self.frames[i + 1].time - self.frames[i].time if i + 1 < self.frame_count else self.audio_step)
         fragment.audio_first_ts = fragment.audio[0].time
         fragment.audio_end_ts = fragment.audio[n - 1].time + fragment.audio[n - 1].duration
         fragment.audio_first_arrival_us = fragment.audio[0].arrival_us
@@ -450,8 +445,7 @@ cdef class FragmentBuilder:
         if self.frame_count >= FRAMES_MAX or self.audio_chain.fill - self.audio_start > AUDIO_BYTES_MAX:
             self.dropped_audio += self.frame_count
             self.frame_count = 0
-            self.audio_start = self.audio_chain.fill
-            chain_forget(&self.audio_chain, self.audio_start)
+            self.audio_start = chain_clear(&self.audio_chain)
         self.frame_start = self.audio_chain.fill
         self.frame_open = True
         self.frame_skip = False

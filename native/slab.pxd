@@ -24,7 +24,7 @@ cdef int chain_grow(Chain* chain) except -2
 cdef int chain_append_slow(Chain* chain, const uint8_t* data, Py_ssize_t size) except -2
 cdef void chain_truncate(Chain* chain, int64_t position) noexcept
 cdef void chain_forget(Chain* chain, int64_t position) noexcept
-cdef void chain_clear(Chain* chain) noexcept
+cdef int64_t chain_clear(Chain* chain) noexcept
 cdef void chain_free(Chain* chain) noexcept
 cdef void chain_put_u32(Chain* chain, int64_t position, unsigned int value) noexcept
 cdef void chain_read(const Chain* chain, int64_t position, uint8_t* target, Py_ssize_t size) noexcept

@@ -123,13 +123,14 @@ cdef void chain_forget(Chain* chain, int64_t position) noexcept:
     chain.base += <int64_t>gone * SLAB_PAYLOAD
 
 
-cdef void chain_clear(Chain* chain) noexcept:
-    """Let go of every slab; the next byte opens a new one."""
+cdef int64_t chain_clear(Chain* chain) noexcept:
+    """Let go of every slab; the next byte opens a new one, at the position returned."""
     cdef Py_ssize_t i
     for i in range(chain.count):
         slab_release(chain.slabs[i])
     chain.count = 0
     chain.base = chain.fill
+    return chain.fill
 
 
 cdef void chain_free(Chain* chain) noexcept:
