@@ -128,7 +128,7 @@ cdef class FragmentBuilder:
         return True
 
     def finish(self):
-        """End of the session: hand on what is whole, forget the rest, give all slabs back without waiting for the gc."""
+        """End of the session: hand on what is whole, forget the rest, give all slabs back before the gc comes."""
         if self.unit_open:
             self.video_drop(0)
         if self.frame_open:
