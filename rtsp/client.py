@@ -16,10 +16,11 @@ import secrets
 import socket
 import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Final, Literal
 
-from base.errors import CameraError
+from base.errors import CameraError, ConfigError
 from native.sink import Sink
 from rtsp import rtcp, sdp
 from rtsp.auth import Authenticator
@@ -36,6 +37,8 @@ _REPORT_US: Final = 5_000_000  # RFC 3550 §6.2: the least time between reports
 _KEEP_ALIVE_S_MAX: Final = 30
 _TEARDOWN_S: Final = 1.0
 _TRIES_MAX: Final = 3
+_REDIRECTS_MAX: Final = 3
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
 _REASONS: Final = {401: "unauthorized", 403: "forbidden", 404: "not-found", 410: "not-found"}
 
 
@@ -70,10 +73,8 @@ class RtspClient:
         self._response_timeout_s = response_timeout_s
         self._media_timeout_us = int(media_timeout_s * 1e6)
         self._read_every_us = read_every_ms * 1000
-        self._auth: Authenticator | None = None
-        if self._url.username is not None:
-            basic = allow_basic or self._url.tls
-            self._auth = Authenticator(self._url.username, self._url.password, allow_basic=basic)
+        self._allow_basic = allow_basic
+        self._auth = self._authenticator()
         self._connection = Connection(self._on_message, self._on_rtcp, self._on_lost)
         self._sequence = 0
         self._answer: asyncio.Future[Response] | None = None
@@ -116,11 +117,14 @@ class RtspClient:
     # -- the session ----------------------------------------------------------------------------------------------
 
     async def open(self) -> Presentation:
-        """Connect and ask what the camera offers."""
-        await self._connect()
-        options = await self._request("OPTIONS", self._url.request_url, accept_all=True)
-        self._methods = parse_public(options.headers.get("Public"))
-        answer = await self._request("DESCRIBE", self._url.request_url, [("Accept", "application/sdp")])
+        """Connect and ask what the camera offers, where it points to on its own host if it does."""
+        answer = await self._describe()
+        for _ in range(_REDIRECTS_MAX):
+            if not self._points_elsewhere(answer):
+                break
+            answer = await self._describe()
+        if answer.status >= 300:
+            raise self._refusal("DESCRIBE", answer)
         base = answer.headers.get("Content-Base") or answer.headers.get("Content-Location")
         if not base.lower().startswith(("rtsp://", "rtsps://")):
             base = self._url.request_url
@@ -172,6 +176,37 @@ class RtspClient:
             pass
         finally:
             self._connection.abort()
+
+    async def _describe(self) -> Response:
+        await self._connect()
+        options = await self._request("OPTIONS", self._url.request_url, accept_all=True)
+        self._methods = parse_public(options.headers.get("Public"))
+        return await self._request("DESCRIBE", self._url.request_url, [("Accept", "application/sdp")], accept_all=True)
+
+    def _points_elsewhere(self, answer: Response) -> bool:
+        """Take the address that a redirect gives (RFC 2326 §11.3), on the same host and with no less protection.
+
+        What stands under a camera's name comes from the host it was declared with, and its password goes nowhere else.
+        """
+        if answer.status not in _REDIRECTS:
+            return False
+        try:
+            there = parse_url(answer.headers.get("Location"))
+        except ConfigError:
+            return False
+        if there.host != self._url.host or (self._url.tls and not there.tls):
+            return False
+        self._connection.abort()
+        self._connection = Connection(self._on_message, self._on_rtcp, self._on_lost)
+        self._url = replace(there, username=self._url.username, password=self._url.password)
+        self._auth = self._authenticator()
+        return True
+
+    def _authenticator(self) -> Authenticator | None:
+        url = self._url
+        if url.username is None:
+            return None
+        return Authenticator(url.username, url.password, allow_basic=self._allow_basic or url.tls)
 
     # -- requests -------------------------------------------------------------------------------------------------
 
@@ -247,7 +282,7 @@ class RtspClient:
             detail += "; try the other transport, tcp or udp"
         if location := answer.headers.get("Location"):
             with contextlib.suppress(Exception):
-                detail += f"; it points to {parse_url(location)}"
+                detail += f"; it points to {parse_url(location)}: declare the camera with that address"
         return CameraError(f"{self._url} refused {method}: {detail}", reason=_REASONS.get(answer.status, "refused"))
 
     # -- tracks ---------------------------------------------------------------------------------------------------

@@ -338,6 +338,31 @@ async def test_each_odd_answer_has_its_reason(answers: dict[str, bytes], reason:
     assert error.reason == reason
 
 
+def redirect(location: str) -> bytes:
+    return f"RTSP/1.0 302 Moved\r\nLocation: {location}\r\n\r\n".encode()
+
+
+async def test_a_redirect_is_followed_on_the_camera_s_own_host() -> None:
+    spec = CameraSpec("gate", PLAIN, repeat=1, rate=20.0, user="u", password="secret", auth="digest")
+    async with SimcamServer([spec]) as server:
+        script = Script(DESCRIBE=redirect(server.url("gate", credentials=False)))
+        async with peer(script) as url:
+            _, sinks, _ = await record(url.replace("//", "//u:secret@"))
+        assert samples(sinks[0]) == [picture.sample for picture in server.camera("gate").sent()]
+        assert script.methods() == ["OPTIONS", "DESCRIBE"]
+        assert script.closed.is_set()
+
+
+async def test_a_redirect_in_a_circle_to_nowhere_or_to_another_host_is_refused() -> None:
+    script = Script()
+    async with peer(script) as url:
+        for location in (url, "", "http://127.0.0.1/", "rtsp://localhost/x"):
+            script.answers["DESCRIBE"] = redirect(location)
+            assert (await failure(url)).reason == "refused"
+        assert script.methods().count("DESCRIBE") == 4 + 3
+        assert "declare the camera with that address" in str(await failure(url))
+
+
 async def test_a_session_is_kept_alive_and_ended_in_order() -> None:
     script = Script()
     async with peer(script) as url:
