@@ -81,7 +81,7 @@ class Feed:
         """Time in ticks of the audio's rate; where the container's own unit is coarser, the frame before tells."""
         assert self._layout.audio is not None
         rate_hz = self._layout.audio.rate_hz
-        unit: Fraction = packet.time_base
+        unit = Fraction(packet.time_base.numerator, packet.time_base.denominator)
         stamp: int = packet.pts  # type: ignore[assignment]
         told = round(self._wraps[AUDIO].unwrap(stamp * unit * MEDIA_HZ) * rate_hz / MEDIA_HZ)
         if self._next_audio is not None and unit * rate_hz != 1 and abs(told - self._next_audio) < JITTER_S * rate_hz:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from base.errors import CameraError, NotFound, UserError
 from base.units import MEDIA_HZ, US, parse_time, ticks_to_us
-from sources.formats import Layout, describe
+from sources.formats import Layout, describe, open_container
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -49,7 +49,7 @@ class FileSource:
         self.size = path.stat().st_size
         options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "max_streams": STREAMS_MAX}
         try:
-            self._container: Any = av.open(f"file:{path.absolute()}", options=options, metadata_errors="replace")
+            self._container: Any = open_container(f"file:{path.absolute()}", options=options)
         except (av.error.FFmpegError, OSError) as error:
             raise UserError(
                 f"{path} cannot be read as MP4, MKV, MPEG-TS, FLV or AVI: {_words(error)}", reason="bad-file"

@@ -39,6 +39,15 @@ class Layout:
     wrap_90k: int = 0  # after this the container's clock begins again; 0 never
 
 
+def open_container(url: str, **options: Any) -> InputContainer:
+    """`av.open` for reading. Metadata that is no UTF-8 ends nothing: av 18 has to be told so, av 19 takes no word."""
+    import av
+
+    lenient: dict[str, Any] = {"metadata_errors": "replace"} if av.__version__.startswith("18.") else {}
+    container: InputContainer = av.open(url, **options, **lenient)
+    return container
+
+
 def describe(container: InputContainer, where: str) -> Layout:
     """First H.264 or H.265 stream and first audio stream that can be stored; `CameraError` codec without the former."""
     streams: list[Any] = list(container.streams)

@@ -28,7 +28,7 @@ from rtsp.sdp import Presentation, Track
 from rtsp.track import TrackStats
 from sources.feed import Feed
 from sources.file import STREAMS_MAX
-from sources.formats import Layout, changes_configuration, describe
+from sources.formats import Layout, changes_configuration, describe, open_container
 
 SOURCES_MAX: Final = 64  # threads of av in one process: above some hundred they starve each other
 QUEUE_BYTES_MAX: Final = 16 << 20
@@ -245,7 +245,7 @@ class AvSource:
         try:
             options = self._options()
             limits = (self._connect_timeout_s, self._media_timeout_s)
-            container = av.open(self._url, options=options, timeout=limits, metadata_errors="replace")
+            container = open_container(self._url, options=options, timeout=limits)
             layout = describe(container, self._name)
             self._tell(self._set_opened, layout)
             self._may_play.wait()
