@@ -38,11 +38,11 @@ def write_clip(data: Path, stream: str, start: str, end: str, output: Path, as_j
             _write_whole(clip, output, progress)
     if as_json:
         print_json(
-            {"stream": stream, "start": format_time(start_us), "end": format_time(end_us)}
+            {"stream": stream, "start": format_time(clip.start_us), "end": format_time(clip.end_us)}
             | {"file": str(output), "bytes": clip.size, "etag": clip.etag}
         )
     elif not to_stdout:
-        print(f"{output}: {bytes_text(clip.size)}")
+        print(f"{output}: {bytes_text(clip.size)}, {format_time(clip.start_us)} to {format_time(clip.end_us)}")
 
 
 def _write_whole(clip: ClipFile, output: Path, progress: Progress) -> None:

@@ -19,7 +19,7 @@ from keyreel.output import table
 from keyreel.serve import playback_url, programs
 from keyreel.show import STREAM_HEAD, live_status, stream_line, stream_reports
 from keyreel.supervise import Child, Supervisor, program
-from simcam.encode import LoopSpec, make_loop
+from simcam.encode import LoopSpec, is_made, make_loop
 from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
 
@@ -42,7 +42,8 @@ def demo(data: Path, listen: str | None) -> int:
         node = open_node(data, None, listen, create=True, serves=True)
         setup("supervisor", node.config.log)
         with recording(node) as lock:
-            print("making the pictures of four simulated cameras (kept for the next start) …", flush=True)
+            if not all(is_made(loop) for loop in CAMERAS.values()):
+                print("making the pictures of four simulated cameras (kept for the next start) …", flush=True)
             await asyncio.gather(*(asyncio.to_thread(make_loop, loop) for loop in CAMERAS.values()))
             port = _free_port()
             _register(node, port)

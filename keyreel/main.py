@@ -1,7 +1,8 @@
 """The command line: what can be typed, and which exit code comes back.
 
 Kept true: `--help` loads nothing of the product; every error made on purpose is one sentence on standard error; with
-`--json` standard output is one JSON document and nothing else.
+`--json` standard output is one JSON document and nothing else, `{"error": …}` if it was made after the command line was
+understood.
 
 Exit codes: 0 done; 1 unexpected failure; 2 the command line or the request is wrong; 3 the camera, stream or range does
 not exist; 4 configuration or data folder is wrong, nothing was touched; 5 stored data failed a check; 6 a volume is
@@ -310,11 +311,15 @@ def rebuild(data: DataOption, json: JsonOption = False) -> None:
 
 
 @app.command()
-def version() -> None:
+def version(json: JsonOption = False) -> None:
     """The version of this program."""
     from keyreel import version as number
+    from keyreel.output import print_json
 
-    print(number())
+    if json:
+        print_json({"version": number()})
+    else:
+        print(number())
 
 
 def main() -> None:
@@ -323,6 +328,10 @@ def main() -> None:
         app()
     except KeyreelError as error:
         print(f"keyreel: {error}", file=sys.stderr)
+        if "--json" in sys.argv:
+            from keyreel.output import print_json
+
+            print_json({"error": {"reason": error.reason, "detail": str(error)}})
         sys.exit(exit_code(error))
     except BrokenPipeError:  # the reader of our output left; that is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -81,7 +81,7 @@ class Reporter:
             reconnects=session.reconnects,
             retry_at_us=session.retry_at_us,
             last_frame_us=counters.last_frame_us,
-            transport=session.camera.transport,
+            transport=session.transport,
             durable_until_us=self._committer.durable_until_us.get(pipeline.stream.id, 0),
             clock_offset_us=session.clock_offset_us(),
         )

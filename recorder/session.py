@@ -17,6 +17,7 @@ from base.clock import Clock
 from base.config import RecorderConfig, RtspConfig
 from base.errors import CameraError
 from base.log import redact
+from base.schemes import AV
 from base.status import StreamState
 from base.units import ticks_to_us
 from chunks.records import GapCause
@@ -88,6 +89,12 @@ class Session:
         self._builder: FragmentBuilder | None = None
         self._task: asyncio.Task[None] | None = None
         self._past_packets = (0, 0, 0, 0)
+
+    @property
+    def transport(self) -> str:
+        """How media comes: tcp or udp under RTSP, else the scheme of the address."""
+        scheme = self.url.partition("://")[0].lower()
+        return scheme if scheme in AV else self.camera.transport
 
     # -- for the recorder ---------------------------------------------------------------------------------------------
 

@@ -160,9 +160,18 @@ def _cache_folder() -> Path:
     return folder
 
 
-def _cached(spec: LoopSpec) -> _Cached:
+def _cache_path(spec: LoopSpec) -> Path:
     key = hashlib.sha256(msgspec.json.encode(spec) + bytes([_CACHE_VERSION])).hexdigest()[:32]
-    path = _cache_folder() / f"{key}.loop"
+    return _cache_folder() / f"{key}.loop"
+
+
+def is_made(spec: LoopSpec) -> bool:
+    """Whether `make_loop` has its pictures already."""
+    return _cache_path(spec).exists()
+
+
+def _cached(spec: LoopSpec) -> _Cached:
+    path = _cache_path(spec)
     try:
         return msgspec.msgpack.decode(path.read_bytes(), type=_Cached)
     except (OSError, msgspec.DecodeError):

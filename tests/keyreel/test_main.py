@@ -47,7 +47,15 @@ def test_help_loads_nothing_of_the_product() -> None:
 def test_usage_errors() -> None:
     assert keyreel("status").returncode == 2
     assert keyreel("nonsense").returncode == 2
-    assert keyreel("version").stdout.strip()
+    assert keyreel("version").stdout.strip() == answer("version")["version"]
+
+
+def test_an_error_is_a_document_too_when_one_was_asked_for(tmp_path: Path) -> None:
+    done = keyreel("camera", "remove", "gate", "--data", tmp_path / "none", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert done.returncode == 4
+    assert error["reason"]
+    assert error["detail"] in done.stderr
 
 
 def test_a_register_from_the_command_line(tmp_path: Path) -> None:

@@ -121,6 +121,7 @@ async def test_a_day_in_the_life(node: Served, tmp_path: Path) -> None:
     clip = await answer(
         "clip", "gate.main", "--start", span["start"], "--end", span["end"], "-o", tmp_path / "a.mp4", data=data
     )
+    assert (clip["start"], clip["end"]) == (span["start"], span["end"])
     assert clip["bytes"] == (tmp_path / "a.mp4").stat().st_size > 10_000
     assert await answer("check", "--deep", data=data) == {"findings": []}
     assert not list(tmp_path.glob("*.part"))
