@@ -19,7 +19,7 @@ from simcam.encode import LoopSpec, make_loop
 LOAD = LoopSpec(codec="h264", width=640, height=360, fps=25, gop=50, bitrate_bps=4_000_000, padded=True)
 
 
-class _Time(SimulatedClock):
+class HandClock(SimulatedClock):
     """A clock moved by hand, without sleepers."""
 
     def forward(self, by_us: int) -> None:
@@ -41,7 +41,7 @@ def make(data: Path, seconds: int, *, camera: str = "gate", start_us: int | None
     with index.write() as transaction:
         transaction.put_camera(Camera(id=camera, main="rtsp://127.0.0.1:1/none", enabled=False))
         stream = transaction.ensure_stream(f"{camera}.main")
-    clock = _Time(wall_us=start_us or (time.time_ns() // 1000 - seconds * 1_000_000 - 60_000_000))
+    clock = HandClock(wall_us=start_us or (time.time_ns() // 1000 - seconds * 1_000_000 - 60_000_000))
     pipeline = Pipeline(
         stream,
         Resume(),
@@ -61,7 +61,7 @@ def make(data: Path, seconds: int, *, camera: str = "gate", start_us: int | None
     return folder, line.spans[0][0], line.spans[0][1]
 
 
-def _play(pipeline: Pipeline, writer: VolumeWriter, clock: _Time, seconds: int) -> None:
+def _play(pipeline: Pipeline, writer: VolumeWriter, clock: HandClock, seconds: int) -> None:
     builder = FragmentBuilder("h264", pipeline.on_fragment, fragment_90k=45_000)
     track = make_loop(LOAD).video
     samples = [track.table.sample(i, None) for i in range(len(track.pts))]
