@@ -42,6 +42,9 @@ class RecorderConfig(_Section, frozen=True):
     unit_bytes_max: Annotated[int, Meta(ge=64 * KIB, le=64 * MIB, description="largest access unit, bytes")] = 8 * MIB
     backoff_min_s: Annotated[float, Meta(ge=0.1, le=60, description="first wait after a camera failed, s")] = 1.0
     backoff_max_s: Annotated[float, Meta(ge=0.1, le=3600, description="longest wait between attempts, s")] = 60.0
+    pre_record_bytes_max: Annotated[
+        int, Meta(ge=1 * MIB, le=64 * GIB, description="pictures kept for cameras that stand by, bytes")
+    ] = 256 * MIB
     handshakes_max: Annotated[int, Meta(ge=1, le=4096, description="cameras connecting at the same time")] = 64
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-StreamState = Literal["connecting", "recording", "waiting", "backing-off", "disabled", "stopping"]
+StreamState = Literal["connecting", "recording", "waiting", "backing-off", "standby", "disabled", "stopping"]
 
 
 class StreamFigures(msgspec.Struct, kw_only=True):

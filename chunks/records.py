@@ -26,6 +26,7 @@ class GapCause(IntEnum):
     CLOCK = 8  # the media clock or the wall clock jumped
     VOLUME = 9  # the volume failed
     UNDECODABLE = 10  # no key frame yet, or a codec configuration that cannot be stored
+    NOT_WANTED = 11  # outside the camera's schedule, or nobody asked for it
 
 
 class ClockState(IntEnum):

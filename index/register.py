@@ -15,9 +15,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from base.errors import ConfigError, FormatError, UserError
+from base.schedule import parse_schedule
 from base.schemes import ALL
 
 Transport = Literal["tcp", "udp"]
+RecordMode = Literal["continuous", "schedule", "demand"]
+PRE_RECORD_S_MAX: Final = 60
 FORMAT_VERSION: Final = 1
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 URL_BYTES_MAX: Final = 2048
@@ -60,6 +63,10 @@ class Camera(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     tls_verify: bool = True
     enabled: bool = True
     note: str = ""
+    record: RecordMode = "continuous"
+    schedule: str = ""  # of base.schedule; for record="schedule"
+    pre_record_s: int = 0  # how much before a recording's cause is kept
+    demanded_until_us: int = 0  # somebody asked for a recording until then, UTC µs
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -75,6 +82,31 @@ class Camera(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             raise UserError(f"camera {self.id}: transport is tcp or udp", reason="bad-camera")
         if len(self.note.encode("utf-8", "replace")) > NOTE_BYTES_MAX:
             raise UserError(f"camera {self.id}: the note is longer than {NOTE_BYTES_MAX} bytes", reason="bad-camera")
+        self._check_recording()
+
+    def _check_recording(self) -> None:
+        if self.record not in get_args(RecordMode):
+            raise UserError(f"camera {self.id}: record is continuous, schedule or demand", reason="bad-camera")
+        if (self.record == "schedule") != bool(self.schedule):
+            raise UserError(
+                f'camera {self.id}: a schedule goes with record "schedule", and the other way round',
+                reason="bad-camera",
+            )
+        if self.schedule:
+            parse_schedule(self.schedule)
+        if not 0 <= self.pre_record_s <= PRE_RECORD_S_MAX:
+            raise UserError(f"camera {self.id}: pre_record_s is 0 to {PRE_RECORD_S_MAX}", reason="bad-camera")
+        if not 0 <= self.demanded_until_us < 1 << 63:
+            raise UserError(f"camera {self.id}: a recording cannot be asked for until then", reason="bad-camera")
+
+    def asked(self, until_us: int) -> Camera:
+        """This camera with a request to record it until then; 0 ends one. `UserError` when it records anyway."""
+        if self.record == "continuous":
+            raise UserError(
+                f'camera {self.id} is recorded all the time; set record to "demand" or "schedule" to ask for it',
+                reason="continuous",
+            )
+        return msgspec.structs.replace(self, demanded_until_us=until_us)
 
     def stream_names(self) -> list[str]:
         """Names of the streams this camera is recorded as."""

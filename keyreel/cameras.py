@@ -14,9 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
+from base.clock import wall_us
 from base.datadir import DataDir
-from base.errors import UserError
+from base.errors import NotFound, UserError
 from base.log import redact
+from base.units import US, format_time
 from index import Camera, Index
 from keyreel.node import prepare_index
 from keyreel.output import print_json, table
@@ -41,6 +43,8 @@ def add(data: Path, cameras: list[Camera], *, replace: bool, as_json: bool) -> N
     with open_index(data, write=True) as index, index.write() as transaction:
         for camera in cameras:
             known = transaction.camera(camera.id)
+            if known is not None:  # a request to record outlives a change of the camera
+                camera = msgspec.structs.replace(camera, demanded_until_us=known.demanded_until_us)
             if known == camera:
                 continue
             if known is not None and not replace:
@@ -89,9 +93,30 @@ def show(data: Path, as_json: bool) -> None:
         print_json({"cameras": [public(camera) for camera in cameras]})
         return
     rows = [
-        [c.id, "yes" if c.enabled else "no", c.transport, redact(c.main), redact(c.sub or ""), c.note] for c in cameras
-    ]
-    table(["camera", "enabled", "transport", "main", "sub", "note"], rows, "no camera is registered")
+        [
+            c.id, "yes" if c.enabled else "no", c.schedule or c.record, c.transport, redact(c.main),
+            redact(c.sub or ""), c.note,
+        ]
+        for c in cameras
+    ]  # fmt: skip
+    table(["camera", "enabled", "record", "transport", "main", "sub", "note"], rows, "no camera is registered")
+
+
+def ask_recording(data: Path, camera_id: str, seconds: int, as_json: bool) -> None:
+    """Record a camera that stands by for `seconds` from now; 0 ends that."""
+    until_us = wall_us() + seconds * US if seconds else 0
+    with Index.open(DataDir.open(data).index_path) as index, index.write() as transaction:
+        camera = transaction.camera(camera_id)
+        if camera is None:
+            raise NotFound(
+                f"no camera {camera_id[:80]!r}; `keyreel camera list` shows the ids", reason="unknown-camera"
+            )
+        transaction.put_camera(camera.asked(until_us))
+    until = format_time(until_us) if seconds else None
+    if as_json:
+        print_json({"camera": camera_id, "until": until})
+    else:
+        print(f"camera {camera_id} " + (f"is recorded until {until}" if until else "is asked for no more"))
 
 
 def remove(data: Path, camera_id: str, as_json: bool) -> None:
@@ -120,9 +145,10 @@ def read_csv(path: Path) -> list[Camera]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
     fields = [field.strip() for field in rows[0]] if rows else []
-    unknown = set(fields) - set(Camera.__struct_fields__)
+    allowed = [field for field in Camera.__struct_fields__ if field != "demanded_until_us"]
+    unknown = set(fields) - set(allowed)
     if unknown or not {"id", "main"} <= set(fields):
-        known = ", ".join(Camera.__struct_fields__)
+        known = ", ".join(allowed)
         raise UserError(f"{path}, line 1: the head line must name id and main, and no others than {known}")
     cameras = [_camera(path, line, fields, row) for line, row in enumerate(rows[1:], 2) if row]
     seen: set[str] = set()
@@ -141,7 +167,7 @@ def _camera(path: Path, line: int, fields: list[str], row: list[str]) -> Camera:
                 if (flag := _FLAGS[text.lower()]) is not None:
                     values[field] = flag
             elif text:
-                values[field] = text
+                values[field] = int(text) if field == "pre_record_s" else text
         return Camera(**values)
     except KeyError as error:
         raise UserError(f"{path}, line {line}: {error.args[0]!r} is not yes or no") from None

@@ -113,6 +113,9 @@ def camera_add(
     tls_verify: Annotated[bool, typer.Option(help="Check the certificate of an rtsps:// camera.")] = True,
     disabled: Annotated[bool, typer.Option("--disabled", help="Register without recording.")] = False,
     note: Annotated[str, typer.Option(help="Anything worth remembering.")] = "",
+    record: Annotated[str, typer.Option(help="continuous, schedule or demand.")] = "continuous",
+    schedule: Annotated[str, typer.Option(help="When to record, like 'mon-fri 07:00-19:00; sat 09:00-12:00'.")] = "",
+    pre_record: Annotated[int, typer.Option(help="Keep so much before a recording begins, seconds.")] = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Change a camera that is registered already.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -129,6 +132,9 @@ def camera_add(
         tls_verify=tls_verify,
         enabled=not disabled,
         note=note,
+        record=record,  # type: ignore[arg-type]
+        schedule=schedule,
+        pre_record_s=pre_record,
     )
     add(data, [camera], replace=replace, as_json=json)
 
@@ -166,6 +172,29 @@ def camera_import(
     from keyreel.cameras import add, read_csv
 
     add(data, read_csv(file), replace=replace, as_json=json)
+
+
+@camera_app.command("start")
+def camera_start(
+    camera_id: Annotated[str, typer.Argument(metavar="ID")],
+    data: DataOption,
+    seconds: Annotated[int, typer.Option(min=1, max=86400, help="For how long.")] = 3600,
+    json: JsonOption = False,
+) -> None:
+    """Record a camera that stands by, beginning with what is kept from before."""
+    from keyreel.cameras import ask_recording
+
+    ask_recording(data, camera_id, seconds, json)
+
+
+@camera_app.command("stop")
+def camera_stop(
+    camera_id: Annotated[str, typer.Argument(metavar="ID")], data: DataOption, json: JsonOption = False
+) -> None:
+    """End what `start` began; a schedule goes on."""
+    from keyreel.cameras import ask_recording
+
+    ask_recording(data, camera_id, 0, json)
 
 
 @camera_app.command("list")

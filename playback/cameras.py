@@ -6,14 +6,19 @@ and never comes out.
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from aiohttp import web
 
+from base.clock import wall_us
 from base.errors import NotFound, UserError
 from base.log import get_logger, redact
+from base.units import US, format_time
 from index import Camera
 from playback.calls import Ask, NoQuery, as_json
 from playback.context import WRITE_LANE
-from playback.schema import CameraBody, CamerasView, CameraView
+from playback.schema import CameraBody, CamerasView, CameraView, RecordBody
 
 _LOG = get_logger()
 
@@ -29,6 +34,10 @@ def camera_view(camera: Camera) -> CameraView:
         tls_verify=camera.tls_verify,
         enabled=camera.enabled,
         note=camera.note,
+        record=camera.record,
+        schedule=camera.schedule,
+        pre_record_s=camera.pre_record_s,
+        demanded_until=format_time(camera.demanded_until_us) if camera.demanded_until_us > wall_us() else None,
     )
 
 
@@ -59,13 +68,17 @@ async def put_camera(ask: Ask[NoQuery, CameraBody]) -> web.Response:
         tls_verify=body.tls_verify,
         enabled=body.enabled,
         note=body.note,
+        record=body.record,
+        schedule=body.schedule,
+        pre_record_s=body.pre_record_s,
     )
 
     def write() -> bool:
         with ask.context.index.write() as transaction:
-            existed = transaction.camera(fresh.id) is not None
-            transaction.put_camera(fresh)
-            return existed
+            known = transaction.camera(fresh.id)
+            until_us = known.demanded_until_us if known is not None else 0
+            transaction.put_camera(msgspec.structs.replace(fresh, demanded_until_us=until_us))
+            return known is not None
 
     existed = await ask.context.workers.run(WRITE_LANE, write, threads=1)
     _LOG.info("camera replaced" if existed else "camera added", camera=fresh.id)
@@ -87,6 +100,31 @@ async def remove_camera(ask: Ask[NoQuery, None]) -> web.Response:
         raise _unknown(ask.id)
     _LOG.info("camera removed", camera=ask.id)
     return web.Response(status=204)
+
+
+async def start_recording(ask: Ask[NoQuery, RecordBody]) -> CameraView:
+    """POST /cameras/{id}/record: a camera that stands by is stored, with what is kept from before."""
+    return await _request(ask, wall_us() + ask.body.seconds * US)
+
+
+async def stop_recording(ask: Ask[NoQuery, None]) -> CameraView:
+    """DELETE /cameras/{id}/record: the request ends; a schedule goes on."""
+    return await _request(ask, 0)
+
+
+async def _request(ask: Ask[NoQuery, Any], until_us: int) -> CameraView:
+    def write() -> Camera:
+        with ask.context.index.write() as transaction:
+            camera = transaction.camera(ask.id)
+            if camera is None:
+                raise _unknown(ask.id)
+            camera = camera.asked(until_us)
+            transaction.put_camera(camera)
+            return camera
+
+    camera = await ask.context.workers.run(WRITE_LANE, write, threads=1)
+    _LOG.info("recording asked for" if until_us else "recording no longer asked for", camera=ask.id)
+    return camera_view(camera)
 
 
 def _unknown(name: str) -> NotFound:

@@ -34,7 +34,7 @@ class StreamView(StreamFigures, kw_only=True):
     id: Annotated[str, Meta(description="<camera>.<quality>; what paths name a stream by")]
     camera: str
     quality: str
-    state: str  # connecting, recording, waiting, backing-off, disabled, stopping, or unknown without a recorder
+    state: str  # of base.status.StreamState, or unknown without a recorder
     reason: str = ""
     detail: str = ""
     since: MomentText | None = None
@@ -259,6 +259,17 @@ class CameraBody(_Query):
     tls_verify: bool = True
     enabled: bool = True
     note: Annotated[str, Meta(max_length=1000)] = ""
+    record: Literal["continuous", "schedule", "demand"] = "continuous"
+    schedule: Annotated[
+        str, Meta(max_length=500, description="when to record, like mon-fri 07:00-19:00; sat,sun 09:00-12:00")
+    ] = ""
+    pre_record_s: Annotated[int, Meta(ge=0, le=60, description="kept before a recording begins, s")] = 0
+
+
+class RecordBody(_Query):
+    """A request to record a camera that stands by."""
+
+    seconds: Annotated[int, Meta(ge=1, le=86400, description="for how long from now, s")] = 3600
 
 
 class CameraView(msgspec.Struct, kw_only=True):
@@ -272,6 +283,10 @@ class CameraView(msgspec.Struct, kw_only=True):
     tls_verify: bool
     enabled: bool
     note: str
+    record: str
+    schedule: str
+    pre_record_s: int
+    demanded_until: MomentText | None
 
 
 class CamerasView(msgspec.Struct):

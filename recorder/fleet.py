@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import structlog
 
 from base.claims import StreamClaims
@@ -21,6 +22,7 @@ from chunks.writer import Held, VolumeWriter
 from index import Camera, Index, Snapshot, StreamRow
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
+from recorder.prerecord import Ring, RingBudget
 from recorder.session import Session
 from recorder.volumes import Volumes
 
@@ -58,6 +60,7 @@ class Fleet:
         self._pipelines: dict[int, Pipeline] = {}
         self._handshakes = asyncio.Semaphore(config.recorder.handshakes_max)
         self._rotation = Rotation(config.recorder.chunk_s * 1_000_000, config.recorder.chunk_bytes_max)
+        self._ring_budget = RingBudget(config.recorder.pre_record_bytes_max)
         self._register_version = -1
         self._busy: list[str] = []  # wanted, and claimed by another process
 
@@ -69,8 +72,10 @@ class Fleet:
                 return
             cameras = snapshot.cameras()
         wanted = _wanted(cameras)
-        over = [name for name, one in self.sessions.items() if wanted.get(name) != (one.camera, one.url)]
+        over = [name for name, one in self.sessions.items() if not _same_call(one, wanted.get(name))]
         await asyncio.gather(*(self._stop_session(name) for name in over))
+        for name, session in self.sessions.items():
+            session.change(wanted[name][0])
         fresh = [name for name in wanted if name not in self.sessions]
         rows = await self._ensure_streams(fresh)
         busy = [name for name in fresh if not self._claims.take(rows[name].id)]
@@ -99,6 +104,7 @@ class Fleet:
                 rotation=self._rotation,
                 clock=self._clock,
                 pick_volume=self._volumes.pick,
+                ring=Ring(0, self._ring_budget),
             )
         session = Session(
             pipeline,
@@ -130,6 +136,11 @@ class Fleet:
         for session in self.sessions.values():
             session.tick(monotonic_us)
 
+    def follow_intents(self, wall_us: int) -> None:
+        """Begin and end recordings by schedule and request; called about once a second."""
+        for session in self.sessions.values():
+            session.follow_intent(wall_us)
+
     def absences(self, now_us: int) -> list[StoredRecord]:
         """The gaps that are open now, for streams that should record."""
         gaps = (session.pipeline.absence(now_us) for session in self.sessions.values())
@@ -158,6 +169,17 @@ class Fleet:
         results = await asyncio.gather(*(one.stop() for one in self.sessions.values()), return_exceptions=True)
         for error in (result for result in results if isinstance(result, BaseException)):
             log.error("a session failed while it was stopped", error=repr(error))
+
+
+def _same_call(session: Session, wanted: tuple[Camera, str] | None) -> bool:
+    """Whether a session's connection serves what is wanted now; when it is recorded makes no difference."""
+    if wanted is None or wanted[1] != session.url:
+        return False
+    return _connection(wanted[0]) == _connection(session.camera)
+
+
+def _connection(camera: Camera) -> Camera:
+    return msgspec.structs.replace(camera, record="continuous", schedule="", pre_record_s=0, demanded_until_us=0)
 
 
 def _wanted(cameras: list[Camera]) -> dict[str, tuple[Camera, str]]:

@@ -87,6 +87,7 @@ class Recorder:
             self._volumes.tick()
             if tick % REPORT_TICKS == 0:
                 self._start_following()
+                self.fleet.follow_intents(self._clock.wall_us())
                 self._volumes.count_streams(self.fleet.writers())
                 self._report()
             if tick % ABSENCE_TICKS == 0:

@@ -21,6 +21,7 @@ from base.units import ticks_to_us, us_to_90k
 from chunks.records import ChunkHead, ClockState, Gap, GapCause
 from chunks.writer import Held, OpenChunk, VolumeWriter
 from index import StreamRow
+from recorder.prerecord import Ring
 from recorder.replay import replay, ticks_to_rate
 from recorder.wallclock import WallClock
 
@@ -101,6 +102,7 @@ class Pipeline:
         rotation: Rotation,
         clock: Clock,
         pick_volume: Callable[[VolumeWriter | None], VolumeWriter | None],
+        ring: Ring | None = None,
     ) -> None:
         self.stream = stream
         self.config = resume.config
@@ -119,6 +121,8 @@ class Pipeline:
         self._run: _Run | None = None
         self._absent: GapCause | None = resume.gap_cause if resume.end_us else None
         self._slot = 0
+        self._ring = ring
+        self._standby = False
 
     @property
     def recording(self) -> bool:
@@ -159,17 +163,41 @@ class Pipeline:
             return
         self._seal()
         self._run = None
-        self._absent = cause
+        self._forget_ring()
+        if not self._standby:
+            self._absent = cause
+
+    def stand_by(self, length_us: int) -> None:
+        """Store nothing until `go_on`: what comes is kept for `length_us` at most, and is absent by intent."""
+        if not self._standby:
+            self._seal()
+            self._standby, self._absent = True, GapCause.NOT_WANTED
+        if self._ring is not None:
+            self._ring.length_us = length_us
+
+    def go_on(self) -> None:
+        """Store again, beginning with what is kept."""
+        if not self._standby:
+            return
+        self._standby = False
+        for fragment in self._ring.take() if self._ring is not None else []:
+            if self._run is not None:
+                self._store(self._run, fragment)
+
+    def _forget_ring(self) -> None:
+        if self._ring is not None:
+            self._ring.clear()
 
     def absence(self, now_us: int) -> Gap | None:
         """The gap that is open now, up to `now_us`; None while recording or when nothing was ever stored."""
-        if self._run is not None or self._absent is None or not self._resume.end_us or now_us <= self._resume.end_us:
+        in_run = self._run is not None and not self._standby
+        if in_run or self._absent is None or not self._resume.end_us or now_us <= self._resume.end_us:
             return None
         return Gap(self.stream.id, self._resume.end_us, now_us, self._absent)
 
     def set_absence(self, cause: GapCause) -> None:
         """A better cause for the absence now going on (an unreachable camera after a stall, say)."""
-        if self._run is None and self._absent is not None:
+        if self._run is None and self._absent is not None and not self._standby:
             self._absent = cause
 
     def volume_failed(self, writer: VolumeWriter, held: list[Held]) -> Gap | None:
@@ -226,6 +254,12 @@ class Pipeline:
             fragment.min_delay_us,
             self._clock.wall_us() - self._clock.monotonic_us(),
         )
+        if not self._standby:
+            self._store(run, fragment)
+        elif self._ring is not None:
+            self._ring.hold(fragment)
+
+    def _store(self, run: _Run, fragment: Fragment) -> None:
         if fragment.key and (run.chunk is None or self._chunk_is_over(run, fragment)):
             self._open(run, fragment)
         if run.chunk is None:

@@ -19,7 +19,7 @@ from base.errors import CameraError
 from base.log import redact
 from base.schemes import AV
 from base.status import StreamState
-from base.units import ticks_to_us
+from base.units import US, ticks_to_us
 from chunks.records import GapCause
 from index import Camera
 from native.fragment import FragmentBuilder
@@ -27,12 +27,18 @@ from native.moof import Fragment
 from native.sink import Sink
 from recorder.backoff import Backoff
 from recorder.dial import dial
+from recorder.intent import wanted
 from recorder.pipeline import Pipeline
 from rtsp.sdp import Presentation, Track
 from sources.contract import Source
 
 log = structlog.get_logger("recorder.session")
 
+STANDBY_TEXT: Final = {
+    "continuous": "",
+    "schedule": "connected; outside the camera's schedule",
+    "demand": "connected; nobody asked for a recording",
+}
 # What the absence of video is called in the ledger, by the reason a session ended with. The rest is OFFLINE.
 _CAUSES: Final = {"stalled": GapCause.NO_MEDIA, "codec": GapCause.UNDECODABLE}
 
@@ -119,6 +125,22 @@ class Session:
             self.client.flush()
             self._builder.flush(now_us, self._recorder.fragment_ms * 1000)
 
+    def follow_intent(self, wall_us: int) -> None:
+        """Store, or stand by, as the camera's schedule and requests want it at this moment."""
+        if wanted(self.camera, wall_us):
+            self.pipeline.go_on()
+            if self.state == "standby":
+                self._enter("waiting", "", "playing; no key frame has come yet")
+        else:
+            self.pipeline.stand_by(self.camera.pre_record_s * US)
+            if self.state in ("waiting", "recording"):
+                self._enter("standby", "not-wanted", STANDBY_TEXT[self.camera.record])
+
+    def change(self, camera: Camera) -> None:
+        """The camera is to be recorded at other times; its connection is the same."""
+        self.camera = camera
+        self.follow_intent(self._clock.wall_us())
+
     def clock_offset_us(self) -> int | None:
         """The camera's clock minus ours, µs, when RTCP told; includes the network's delay."""
         pipeline_end_us = self.pipeline.counters.last_frame_us
@@ -175,6 +197,7 @@ class Session:
                 builder = self._begin(client, tracks)
                 await client.play(self._sinks(builder, tracks))
             self._enter("waiting", "", "playing; no key frame has come yet")
+            self.follow_intent(self._clock.wall_us())
             await client.run()
         finally:
             try:
@@ -219,6 +242,8 @@ class Session:
 
     def _on_fragment(self, fragment: Fragment) -> None:
         self.pipeline.on_fragment(fragment)
+        if self.state == "standby":
+            return
         if self.pipeline.undecodable:
             self._enter("waiting", self.pipeline.waiting_for, self.pipeline.undecodable)
         elif self.state == "waiting" and self.pipeline.recording:

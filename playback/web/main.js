@@ -24,8 +24,8 @@ const current = () => state.streams.find((stream) => stream.id === state.name);
 
 // --- streams
 
-const TONES = { recording: "good", connecting: "wait", waiting: "wait", "backing-off": "bad", unknown: "bad" };
-const WORDS = { "backing-off": "no connection", recording: "recording", unknown: "recorder silent" };
+const TONES = { recording: "good", connecting: "wait", waiting: "wait", "backing-off": "bad", standby: "wait", unknown: "bad" };
+const WORDS = { "backing-off": "no connection", recording: "recording", standby: "not recorded now", unknown: "recorder silent" };
 const toneOf = (stream) => TONES[stream.state] ?? "off";
 const wordOf = (stream) => WORDS[stream.state] ?? stream.state;
 

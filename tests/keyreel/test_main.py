@@ -13,7 +13,7 @@ import pytest
 COMMANDS = (
     [], ["serve"], ["record"], ["play"], ["demo"], ["status"], ["timeline"], ["clip"], ["import"], ["check"],
     ["rebuild"], ["version"], ["camera"], ["camera", "add"], ["camera", "discover"],
-    ["camera", "import"], ["camera", "list"],
+    ["camera", "import"], ["camera", "list"], ["camera", "start"], ["camera", "stop"],
     ["camera", "remove"],
 )  # fmt: skip
 GATE = "rtsp://admin:secret@10.0.0.9/live"
