@@ -1,7 +1,7 @@
-"""All streams of this recorder: the cameras wanted by the register against the sessions that run.
+"""All streams of this recorder process: the cameras wanted by the register against the sessions that run.
 
-Kept true: within a second of a register change there is exactly one session per enabled stream, and none for others;
-removing a camera ends its session in order and never touches what it recorded.
+Kept true: within a second of a register change there is exactly one session per enabled stream of this process's share,
+and none for others; removing a camera ends its session in order and never touches what it recorded.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.prerecord import Ring, RingBudget
 from recorder.session import Session
+from recorder.share import Share
 from recorder.volumes import Volumes
 
 # Streams that start together call their cameras spread over this long per hundred of them.
@@ -46,6 +47,7 @@ class Fleet:
         resumed: dict[int, Resume],
         claims: StreamClaims,
         past: Callable[[Snapshot, StreamRow], Resume],
+        share: Share,
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self._index = index
@@ -57,6 +59,7 @@ class Fleet:
         self._resumed = resumed
         self._claims = claims
         self._past = past
+        self._share = share
         self._pipelines: dict[int, Pipeline] = {}
         self._handshakes = asyncio.Semaphore(config.recorder.handshakes_max)
         self._rotation = Rotation(config.recorder.chunk_s * 1_000_000, config.recorder.chunk_bytes_max)
@@ -70,14 +73,15 @@ class Fleet:
             version = snapshot.register_version()
             if version == self._register_version:
                 return
-            cameras = snapshot.cameras()
-        wanted = _wanted(cameras)
+            wanted = _wanted(snapshot.cameras())
+            known = {name: row for name in wanted if (row := snapshot.stream(name)) is not None}
+        rows = known | await self._make_streams([name for name in wanted if name not in known])
+        wanted = {name: one for name, one in wanted.items() if self._share.owns(rows[name].id)}
         over = [name for name, one in self.sessions.items() if not _same_call(one, wanted.get(name))]
         await asyncio.gather(*(self._stop_session(name) for name in over))
         for name, session in self.sessions.items():
             session.change(wanted[name][0])
         fresh = [name for name in wanted if name not in self.sessions]
-        rows = await self._ensure_streams(fresh)
         busy = [name for name in fresh if not self._claims.take(rows[name].id)]
         fresh = [name for name in fresh if name not in busy]
         spread_s = START_SPREAD_S_PER_100 * len(fresh) / 100
@@ -88,7 +92,7 @@ class Fleet:
             self._busy = busy
         self._register_version = -1 if busy else version
 
-    async def _ensure_streams(self, names: list[str]) -> dict[str, StreamRow]:
+    async def _make_streams(self, names: list[str]) -> dict[str, StreamRow]:
         if not names:
             return {}
         future = self._committer.call(lambda transaction: {name: transaction.ensure_stream(name) for name in names})

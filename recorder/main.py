@@ -23,6 +23,7 @@ from index import Index
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.report import Reporter
+from recorder.share import WHOLE, Share
 from recorder.startup import Past, chunk_reader, resume_of
 from recorder.volumes import Volumes, all_volumes, draining_volumes
 
@@ -33,16 +34,17 @@ ABSENCE_TICKS: Final = 20
 log = structlog.get_logger("recorder")
 
 
-async def run(datadir: DataDir, config: Config, clock: Clock | None = None) -> None:
-    """Record until the program's stop event is set. The caller holds the data folder's lock."""
-    recorder = Recorder(datadir, config, clock or SystemClock())
+async def run(datadir: DataDir, config: Config, share: Share = WHOLE, clock: Clock | None = None) -> None:
+    """Record this share of the streams until the stop event is set. The caller holds the data folder's lock."""
+    recorder = Recorder(datadir, share.part_of(config), share, clock or SystemClock())
     await recorder.run()
 
 
 class Recorder:
     """One recorder process."""
 
-    def __init__(self, datadir: DataDir, config: Config, clock: Clock) -> None:
+    def __init__(self, datadir: DataDir, config: Config, share: Share, clock: Clock) -> None:
+        self._share = share
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._config = config
@@ -50,7 +52,7 @@ class Recorder:
         self._index = Index.open(datadir.index_path, create=True)
         self._datadir = datadir
         self._committer = Committer(self._index, chunk_reader(self._index, lambda: self._datadir.volumes))
-        self._past = Past(self._index, self._committer)
+        self._past = Past(self._index, self._committer, share)
         self._volumes = Volumes(
             all_volumes(datadir, config),
             draining_volumes(datadir, config),
@@ -58,6 +60,7 @@ class Recorder:
             on_commit=self._committer.submit,
             on_failed=self._volume_failed,
             settle=self._past.settle,
+            share=share,
         )
         self._claims = StreamClaims(datadir.run_path)
         self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes)
@@ -72,6 +75,7 @@ class Recorder:
         self.fleet = Fleet(
             self._index, self._committer, self._volumes, self._node, self._config, self._clock, resumed, self._claims,
             lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
+            self._share,
         )  # fmt: skip
         log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
         stop = stop_event()

@@ -50,6 +50,7 @@ class Slot:
         settle: Settle,
         on_failed: Callable[[VolumeWriter, Exception], None],
         draining: bool = False,
+        probe: str = PROBE_NAME,
     ) -> None:
         self.id = volume_id
         self.path = path
@@ -64,6 +65,7 @@ class Slot:
         self._make_writer = make_writer
         self._settle = settle
         self._on_failed = on_failed
+        self._probe = path / probe  # a name of this process's own
         self._cuts: dict[Path, int] = {}  # of the failed writer's chunks: bytes that were told
         self._place = (0, 0)  # device and inode of the directory that was opened
         self._asked_s = 0.0
@@ -194,7 +196,7 @@ class Slot:
         self._measure()
         if self.reason == "enospc" and self.free_bytes < min(ROOM_BYTES, self.total_bytes // 20):
             raise VolumeError(f"{self.path} is full; free space on it or add a volume", reason="enospc")
-        _probe(self.path)
+        _probe(self._probe)
         self._place = _place(self.path)
         self._asked_s = 0.0
         self._settle(volume, dict(self._cuts))
@@ -224,9 +226,8 @@ def _place(path: Path) -> tuple[int, int]:
     return stat.st_dev, stat.st_ino
 
 
-def _probe(path: Path) -> None:
+def _probe(probe: Path) -> None:
     """Write, sync and remove one small file: what a full, read-only or sick disk refuses."""
-    probe = path / PROBE_NAME
     try:
         handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         try:
@@ -237,5 +238,5 @@ def _probe(path: Path) -> None:
             with contextlib.suppress(OSError):
                 probe.unlink()
     except OSError as error:
-        text = f"{path} takes no writes ({error.strerror}); check its disk"
+        text = f"{probe.parent} takes no writes ({error.strerror}); check its disk"
         raise VolumeError(text, reason=_reason(error)) from None

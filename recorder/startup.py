@@ -31,6 +31,7 @@ from chunks.volume import Volume
 from index import ChunkRow, Index, Snapshot, StreamRow
 from recorder.committer import ChunkKey, Committer, ReadAgain
 from recorder.pipeline import Resume
+from recorder.share import WHOLE, Share
 
 TIME_MAX_US: Final = 1 << 62
 READERS: Final = 8  # torn chunks read at a time; each waits for the disk more than it computes
@@ -59,11 +60,15 @@ class Torn:
 
 
 class Past:
-    """What earlier processes left, volume by volume. `settle` is called in the volumes' threads."""
+    """What earlier processes left of this share's streams, by volume. `settle` is called in the volumes' threads.
 
-    def __init__(self, index: Index, committer: Committer) -> None:
+    Chunks of other shares are not looked at: a worker that starts alone meets those that its living fellows write.
+    """
+
+    def __init__(self, index: Index, committer: Committer, share: Share = WHOLE) -> None:
         self._index = index
         self._committer = committer
+        self._share = share
         self._lock = threading.Lock()
         self._crashed: set[int] = set()
         self._sequences: dict[str, int] = {}  # highest number in a file name, by stream
@@ -89,7 +94,7 @@ class Past:
     def resume(self, complete: bool) -> dict[int, Resume]:
         """Where each stream goes on; `complete` when all volumes have told their numbers."""
         with self._lock, self._index.read() as snapshot:
-            return {row.id: self._resume_of(snapshot, row, complete) for row in snapshot.streams()}
+            return {row.id: self._resume_of(snapshot, row, complete) for row in self._streams(snapshot)}
 
     def end(self) -> None:
         """Leave the rest to the next start; a disk that hangs is not waited for long."""
@@ -97,13 +102,16 @@ class Past:
         for thread in self._tending:
             thread.join(END_WAIT_S)
 
+    def _streams(self, snapshot: Snapshot) -> list[StreamRow]:
+        return [row for row in snapshot.streams() if self._share.owns(row.id)]
+
     # -- before recording ---------------------------------------------------------------------------------------------
 
     def _torn_chunks(self, snapshot: Snapshot, volume: Volume, told: Mapping[Path, int]) -> Iterator[Torn]:
         """Chunks that are open in the index, and newer files that it does not know."""
-        names = {row.id: row.name for row in snapshot.streams()}
+        names = {row.id: row.name for row in self._streams(snapshot)}
         for chunk in snapshot.open_chunks():
-            if chunk.volume == volume.id:
+            if chunk.volume == volume.id and chunk.stream_id in names:
                 path = chunk_path(volume.root, names[chunk.stream_id], chunk.start_us, chunk.sequence)
                 yield _torn(snapshot, path, chunk.stream_id, chunk.sequence, chunk.start_us, told.get(path))
         ids = {name: stream_id for stream_id, name in names.items()}
@@ -115,7 +123,7 @@ class Past:
     def _unknown(self, snapshot: Snapshot, volume: Volume, told: Mapping[Path, int]) -> list[Path]:
         """Files that failed here, and those with a number above all that the index knows; ascending."""
         found = dict.fromkeys(path for path in told if path.exists())
-        for row in snapshot.streams():
+        for row in self._streams(snapshot):
             last = snapshot.last_chunk(row.id)
             since_us = last.start_us if last is not None else 0
             for path, sequence in _files(volume.root / row.name, utc(since_us).strftime("%Y-%m-%d")):
@@ -185,7 +193,7 @@ class Past:
     def _find_missed(self, volume: Volume) -> None:
         """Files between the oldest and the newest chunk of a stream that have no row: read them in."""
         with self._index.read() as snapshot:
-            streams = snapshot.streams()
+            streams = self._streams(snapshot)
         for stream in streams:
             files = list(_files(volume.root / stream.name, ""))
             with self._index.read() as snapshot:

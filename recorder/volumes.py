@@ -19,7 +19,8 @@ from base.errors import KeyreelError, VolumeError
 from chunks.records import StoredRecord
 from chunks.volume import Volume
 from chunks.writer import OpenChunk, VolumeWriter
-from recorder.slot import Settle, Slot
+from recorder.share import WHOLE, Share
+from recorder.slot import PROBE_NAME, Settle, Slot
 
 OPEN_WAIT_S: Final = 3.0  # a start waits so long for its volumes; those that answer later join later
 MOVE_FACTOR: Final = 2.0  # a stream moves when another volume is better by this
@@ -68,8 +69,10 @@ class Volumes:
         on_commit: Callable[[list[StoredRecord]], None],
         on_failed: Callable[[VolumeWriter, Exception], None],
         settle: Settle,
+        share: Share = WHOLE,
     ) -> None:
         self._config = config.recorder
+        self._share = share
         self._on_commit = on_commit
         self._on_failed = on_failed
         self._settle = settle
@@ -79,7 +82,10 @@ class Volumes:
         self._streams: dict[bytes, int] = {}
 
     def _slot(self, volume_id: bytes, path: Path) -> Slot:
-        return Slot(volume_id, path, make_writer=self._writer, settle=self._settle, on_failed=self._on_failed)
+        return Slot(
+            volume_id, path, make_writer=self._writer, settle=self._settle, on_failed=self._on_failed,
+            probe=f"{PROBE_NAME}-{self._share.worker}",
+        )  # fmt: skip
 
     def _writer(self, volume: Volume, failed: Callable[[VolumeError, list[OpenChunk]], None]) -> VolumeWriter:
         return VolumeWriter(
