@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-import signal
 import statistics
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from typing import Any, NamedTuple
 
 import pytest
 
 from base.media import StreamConfig, VideoConfig
-from base.units import format_time
 from bench import fetch
 from bench.footage import make
 from bench.machine import cpu_s, describe
+from bench.served import Served, stream_path
 from bench.sizes import scaled
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, ClockState, FragmentStored, StoredRecord
 from clips import hls
@@ -34,58 +30,36 @@ DAY_S = scaled(full=86_400, smoke=7200)
 DAY_FROM_US = 1_772_328_600_000_000
 
 
-class Served:
+class Hour(NamedTuple):
     """A playback process over a made recording."""
 
-    def __init__(self, folder: Path) -> None:
-        datadir, self.first_us, self.last_us = make(folder / "data", SECONDS)
-        self.port = fetch.free_port()
-        command = [sys.executable, "-m", "keyreel", "play", "--data", str(datadir.path)]
-        self.process = subprocess.Popen([*command, "--listen", f"127.0.0.1:{self.port}"], stderr=subprocess.DEVNULL)
-        self._wait()
+    served: Served
+    first_us: int
+    last_us: int
 
-    def _wait(self) -> None:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            try:
-                self.open(self.first_us, self.first_us + 1_000_000).read()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("playback does not answer")
 
-    def open(self, start_us: int, end_us: int) -> Any:
-        """GET of a clip; returns the response before its body is read."""
-        return urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.path(start_us, end_us)}")
-
-    @staticmethod
-    def path(start_us: int, end_us: int) -> str:
-        """Path and query of a clip."""
-        query = urlencode({"start": format_time(start_us), "end": format_time(end_us)})
-        return f"/api/v1/streams/gate.main/clip.mp4?{query}"
-
-    def stop(self) -> None:
-        """End the process."""
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
+def clip_path(start_us: int, end_us: int) -> str:
+    """Path and query of a clip."""
+    return stream_path("gate.main", "clip.mp4", start_us, end_us)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    one = Served(tmp_path_factory.mktemp("clip"))
-    yield one
+def hour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hour]:
+    datadir, first_us, last_us = make(tmp_path_factory.mktemp("clip") / "data", SECONDS)
+    one = Served(datadir.path)
+    yield Hour(one, first_us, last_us)
     one.stop()
 
 
-def bench_clip_first_byte(benchmark: Any, served: Served) -> None:
+def bench_clip_first_byte(benchmark: Any, hour: Hour) -> None:
     """Budget: p50 ≤ 3 ms, p99 ≤ 50 ms warm. Ten-second clips at random places, a new connection each."""
     rng = random.Random(1)
     taken: list[float] = []
 
     def seek() -> None:
-        start_us = rng.randrange(served.first_us, served.last_us - 10_000_000)
+        start_us = rng.randrange(hour.first_us, hour.last_us - 10_000_000)
         before = time.perf_counter()
-        answer = served.open(start_us, start_us + 10_000_000)
+        answer = hour.served.open(clip_path(start_us, start_us + 10_000_000))
         answer.read(1)
         taken.append(time.perf_counter() - before)
         answer.close()
@@ -151,14 +125,14 @@ def _paper_day(index: Index) -> int:
 
 
 @pytest.mark.parametrize("clients", [1, 50])
-def bench_clip_bytes(benchmark: Any, served: Served, clients: int, tmp_path: Path) -> None:
+def bench_clip_bytes(benchmark: Any, hour: Hour, clients: int, tmp_path: Path) -> None:
     """Budget: ≥ 0.7 × nginx. MB/s and server CPU-s per GB of a clip, and of an equal file from nginx, in turns."""
     length_us = CLIP_S * 1_000_000 // (1 if clients == 1 else 10)
-    path = served.path(served.first_us + 1_000_000, served.first_us + 1_000_000 + length_us)
+    path = clip_path(hour.first_us + 1_000_000, hour.first_us + 1_000_000 + length_us)
     figures: dict[str, Any] = {}
-    ours = Meter(served.process.pid, served.port, path, clients)
+    ours = Meter(hour.served.process.pid, hour.served.port, path, clients)
     if fetch.installed():
-        with urllib.request.urlopen(f"http://127.0.0.1:{served.port}{path}") as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{hour.served.port}{path}") as answer:
             (tmp_path / "clip.mp4").write_bytes(answer.read())
         nginx = fetch.Nginx(tmp_path)
         try:

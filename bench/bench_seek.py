@@ -1,118 +1,45 @@
-"""The index at size: time of a seek, of a seek in all streams, of a month's timeline, of a commit; bytes per key frame.
+"""The index at size, in process: time of a seek, warm and cold, of a seek in all streams, of a month's timeline, of a
+commit; bytes per key frame; and the same questions to what is common instead, a row of SQLite per file of 10 s.
 
-The data set: streams × chunks of 10 minutes, 4 Mbit/s, GOPs of 2 s (one in twenty of 0.2 to 3.8 s), times and sizes
-that jitter as cameras' do; blocks and rows are made by the product's own packing, in the order in which recording
-fills them. 50 million key frames over 2,000 streams; 2 million over 100 in a smoke run; or as many as
-
-    KEYREEL_SEEK_KEY_FRAMES=1.3e9 KEYREEL_SEEK_DIR=/big/disk/seek make bench PYTEST=bench/bench_seek.py
-
-says. An index that already lies in KEYREEL_SEEK_DIR is used again. Seeks are uniform over streams and time: hardly
-any two touch the same page.
+The data set is that of `bench/archive.py`. Seeks are uniform over streams and time: hardly any two touch the same page.
 """
 
 from __future__ import annotations
 
-import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from base.media import StreamConfig, VideoConfig
+from bench.archive import BEGIN_US, CHUNK_US, CONFIG, GOP_US, ID, STREAMS, Archive, archive, build
 from bench.machine import describe
+from bench.rows import FILE_US, Rows
 from bench.sizes import scaled
 from chunks.records import ChunkHead, ChunkOpened, ClockState, FragmentStored
-from index import Index, Snapshot, Transaction
-from index.schema import CHUNK, CHUNK_SEALED, DATABASES, SEQUENCE_KEY, START, TIME_KEY
-from native import keyblock
+from index import Index
 
-BEGIN_US = 1_790_000_000_000_000
-CHUNK_US = 600_000_000
-GOP_US = 2_000_000
-BYTES_PER_US = 0.5  # 4 Mbit/s
-CONFIG = StreamConfig(VideoConfig("h264", (), (b"\x67" + bytes(30),), (b"\x68" + bytes(6),)))
-ID = bytes(16)
-Times = npt.NDArray[np.int64]
-
-KEY_FRAMES = int(float(os.environ.get("KEYREEL_SEEK_KEY_FRAMES") or scaled(full=50_000_000, smoke=2_000_000)))
-STREAMS = scaled(full=2000, smoke=100)
 SEEKS = scaled(full=200_000, smoke=20_000)
+COLD_SEEKS = scaled(full=20_000, smoke=1_000)
 COMMITS = scaled(full=120, smoke=20)
-PAGE_BYTES = 4096
-
-
-@dataclass
-class Archive:
-    """A filled index, and what it took."""
-
-    index: Index
-    key_frames: int
-    end_us: int
-    bytes_per_key_frame: float
-
-
-def gops(rng: np.random.Generator) -> tuple[Times, Times]:
-    """Starts and offsets of one chunk's GOPs, and where the last one ends."""
-    count = CHUNK_US // GOP_US
-    lengths = np.where(rng.random(count) < 0.95, GOP_US, rng.integers(200_000, 3_800_000, count))
-    lengths += np.rint(rng.normal(0, 1_500, count)).astype(np.int64)
-    sizes = (lengths * BYTES_PER_US * rng.normal(1, 0.2, count).clip(0.3, 2)).astype(np.int64)
-    return np.concatenate(([0], lengths.cumsum())), np.concatenate(([900], 900 + sizes.cumsum()))
-
-
-def build(index: Index, key_frames: int, streams: int) -> None:
-    """Chunk after chunk, all streams in turn; every chunk is sealed."""
-    rng = np.random.default_rng(7)
-    starts = dict.fromkeys(range(1, streams + 1), BEGIN_US)
-    with index.write() as transaction:
-        assert [transaction.ensure_stream(f"cam{stream_id}.main").id for stream_id in starts] == list(starts)
-    for sequence in range(1, max(1, round(key_frames / streams * GOP_US / CHUNK_US)) + 1):
-        with index.write() as transaction:
-            for stream_id, start_us in starts.items():
-                times, offsets = gops(rng)
-                put_chunk(transaction, stream_id, sequence, start_us + times, offsets)
-                starts[stream_id] = start_us + int(times[-1])
-
-
-def put_chunk(transaction: Transaction, stream_id: int, sequence: int, times: Times, offsets: Times) -> None:
-    txn, databases = transaction._txn, transaction._db
-    frames = zip(times[:-1].tolist(), offsets[:-1].tolist(), strict=True)
-    for block_us, block in keyblock.extend(sequence, 0, b"", frames):
-        txn.put(TIME_KEY.pack(stream_id, block_us), block, db=databases.key_frames)
-    start_us, end_us, size = int(times[0]), int(times[-1]), int(offsets[-1])
-    row = CHUNK.pack(
-        sequence, 1, 1, CHUNK_SEALED, ID, end_us, size + 9000, start_us * 9 // 100, len(times) * 50, 600, size, size
-    )  # fmt: skip
-    txn.put(TIME_KEY.pack(stream_id, start_us), row, db=databases.chunks)
-    txn.put(SEQUENCE_KEY.pack(stream_id, sequence), START.pack(start_us), db=databases.sequences)
-
-
-def bytes_in_use(snapshot: Snapshot) -> int:
-    """Pages of all databases; free pages are not counted, they are used again."""
-    stats = [snapshot._txn.stat(database) for database in snapshot._db]
-    assert len(stats) == len(DATABASES)
-    return PAGE_BYTES * sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+ROWS_STREAMS = scaled(full=100, smoke=4)
+ROWS_DAYS = scaled(full=30, smoke=1)
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
-    folder = Path(os.environ.get("KEYREEL_SEEK_DIR") or tmp_path_factory.mktemp("seek"))
-    is_there = (folder / "data.mdb").exists()
-    with Index.open(folder, create=True) as index:
-        if not is_there:
-            build(index, KEY_FRAMES, STREAMS)
-        with index.read() as snapshot:  # reading all of it also warms the page cache
-            streams = [row.id for row in snapshot.streams()]
-            key_frames = sum(len(snapshot.key_frames(stream_id, 0, 2**62)) for stream_id in streams)
-            end_us = max(snapshot.chunks(streams[0], BEGIN_US, 2**62)[-1].end_us, BEGIN_US)
-            in_use = bytes_in_use(snapshot)
-        yield Archive(index, key_frames, end_us, in_use / key_frames)
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return archive(tmp_path_factory.mktemp("seek"))
+
+
+@pytest.fixture(scope="module")
+def index(filled: Archive) -> Iterator[Index]:
+    with Index.open(filled.datadir.index_path) as opened:
+        yield opened
 
 
 def percentiles(ask: Callable[[int, int], object], asked: list[tuple[int, int]]) -> tuple[float, float]:
@@ -126,16 +53,23 @@ def percentiles(ask: Callable[[int, int], object], asked: list[tuple[int, int]])
     return float(p50), float(p99)
 
 
-def bench_seek(benchmark: Any, archive: Archive) -> None:
+def bench_seek_cold(benchmark: Any, filled: Archive) -> None:
+    """Budget: ≤ 1 page read beyond the branch pages. Comes first: pages that are mapped here could not be dropped."""
+    command = [sys.executable, "-m", "bench.cold", str(filled.datadir.index_path), str(COLD_SEEKS), str(filled.end_us)]
+    told = benchmark.pedantic(lambda: subprocess.run(command, capture_output=True, check=True), rounds=1)
+    benchmark.extra_info.update({"machine": describe(), "pages read per seek": f"{float(told.stdout):.3f}"})
+
+
+def bench_seek(benchmark: Any, filled: Archive, index: Index) -> None:
     """One stream, one instant: inside a snapshot, and with a snapshot of its own."""
     rng = random.Random(1)
-    asked = [(rng.randint(1, STREAMS), rng.randint(BEGIN_US, archive.end_us)) for _ in range(SEEKS)]
+    asked = [(rng.randint(1, STREAMS), rng.randint(BEGIN_US, filled.end_us)) for _ in range(SEEKS)]
 
     def alone(stream_id: int, time_us: int) -> None:
-        with archive.index.read() as snapshot:
+        with index.read() as snapshot:
             snapshot.seek(stream_id, time_us)
 
-    with archive.index.read() as snapshot:
+    with index.read() as snapshot:
         assert all(snapshot.seek(stream_id, time_us) for stream_id, time_us in asked)  # also warms
         p50, p99 = percentiles(snapshot.seek, asked)
         benchmark(snapshot.seek, *asked[0])
@@ -143,20 +77,20 @@ def bench_seek(benchmark: Any, archive: Archive) -> None:
     benchmark.extra_info.update(
         {
             "machine": describe(),
-            "key frames": f"{archive.key_frames:,} over {STREAMS:,} streams",
+            "key frames": f"{filled.key_frames:,} over {STREAMS:,} streams",
             "seek, p50 / p99": f"{p50:.2f} / {p99:.2f} µs",
             "snapshot and seek, p50 / p99": f"{alone_p50:.2f} / {alone_p99:.2f} µs",
-            "index bytes per key frame, all told": f"{archive.bytes_per_key_frame:.2f}",
+            "index bytes per key frame, all told": f"{filled.bytes_per_key_frame:.2f}",
         }
     )
 
 
-def bench_seek_many(benchmark: Any, archive: Archive) -> None:
+def bench_seek_many(benchmark: Any, filled: Archive, index: Index) -> None:
     """All streams at one instant in the past."""
-    streams, middle_us = range(1, STREAMS + 1), (BEGIN_US + archive.end_us) // 2
+    streams, middle_us = range(1, STREAMS + 1), (BEGIN_US + filled.end_us) // 2
 
     def ask() -> None:
-        with archive.index.read() as snapshot:
+        with index.read() as snapshot:
             snapshot.seek_many(streams, middle_us)
 
     benchmark(ask)
@@ -171,6 +105,29 @@ def bench_timeline(benchmark: Any, tmp_path: Path) -> None:
             timeline = benchmark(snapshot.timeline, 1, BEGIN_US, 2**62, 60_000_000)
         assert len(timeline.spans) == 1
     benchmark.extra_info.update({"machine": describe(), "chunks": "4,320"})
+
+
+def bench_rows(benchmark: Any, tmp_path: Path) -> None:
+    """The peer: a row of SQLite per file of 10 s, on fewer streams than ours; it finds the file, not the key frame."""
+    rows = Rows(tmp_path / "files.sqlite", ROWS_STREAMS, ROWS_DAYS)
+    rng = random.Random(1)
+    end_us = BEGIN_US + ROWS_DAYS * 86_400_000_000 - 1
+    asked = [(rng.randint(1, ROWS_STREAMS), rng.randint(BEGIN_US, end_us)) for _ in range(SEEKS // 10)]
+    p50, p99 = percentiles(rows.seek, asked)
+    spans = benchmark.pedantic(rows.timeline, args=(1, BEGIN_US, end_us), rounds=5, warmup_rounds=1)
+    assert len(spans) == 1
+    files = ROWS_STREAMS * ROWS_DAYS * 8640
+    size = (tmp_path / "files.sqlite").stat().st_size
+    rows.close()
+    benchmark.extra_info.update(
+        {
+            "machine": describe(),
+            "files": f"{files:,} of {ROWS_STREAMS} streams, {ROWS_DAYS} days each",
+            "seek of a file, p50 / p99": f"{p50:.2f} / {p99:.2f} µs",
+            "bytes per key frame of 2 s": f"{size / files / (FILE_US / GOP_US):.1f}",
+            "timeline of a stream": f"{benchmark.stats.stats.median * 1e3:.1f} ms",
+        }
+    )
 
 
 def head(stream_id: int) -> ChunkHead:

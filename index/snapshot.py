@@ -23,6 +23,7 @@ from index.rows import ChunkRow, KeyFrame, StreamRow, Timeline
 from index.schema import CHUNK, GAP, OPEN_CHUNK, SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, TIME_MAX_US, Handles
 from index.spans import JOIN_US, join_gaps, join_spans, subtract
 from native import keyblock
+from native.extents import extents
 
 if TYPE_CHECKING:
     from lmdb import _Database as Database
@@ -245,16 +246,20 @@ class Snapshot:
 
     def _time_rows(self, db: Database, stream_id: int, start_us: int, end_us: int) -> Iterator[tuple[bytes, bytes]]:
         """Rows of one stream with start < end_us, from the last one that starts at or before start_us."""
-        start_us, end_us = max(_bounded(start_us), 0), max(_bounded(end_us), 0)
+        after, stop = self._bounds(stream_id, start_us, end_us)
         with self._txn.cursor(db) as cursor:
-            after = TIME_KEY.pack(stream_id, start_us + 1)
             if row_before(cursor, after) is None and not cursor.set_range(after):
                 return
-            stop = TIME_KEY.pack(stream_id, end_us)
             for row in cursor.iternext():
                 if row[0] >= stop:
                     return
                 yield row
+
+    @staticmethod
+    def _bounds(stream_id: int, start_us: int, end_us: int) -> tuple[bytes, bytes]:
+        """Keys between which the rows of [start_us, end_us) lie, but for the one that began before."""
+        after, stop = max(_bounded(start_us), 0) + 1, max(_bounded(end_us), 0)
+        return TIME_KEY.pack(stream_id, after), TIME_KEY.pack(stream_id, stop)
 
     def _chunks(self, stream_id: int, start_us: int, end_us: int) -> Iterator[ChunkRow]:
         for key, value in self._time_rows(self._db.chunks, stream_id, start_us, end_us):
@@ -314,12 +319,16 @@ class Snapshot:
 
     def _extents(self, stream_id: int, start_us: int, end_us: int) -> tuple[Times, Times]:
         """Starts and ends of the chunks that may overlap the range, as arrays."""
-        rows = list(self._time_rows(self._db.chunks, stream_id, start_us, end_us))
-        starts = np.frombuffer(b"".join([key for key, _ in rows]), schema.TIME_KEY_DTYPE)["start_us"].astype(np.int64)
-        table = np.frombuffer(b"".join([value for _, value in rows]), schema.CHUNK_DTYPE)
-        ends = table["end_us"].astype(np.int64)
-        for i in np.flatnonzero(table["flags"] & schema.CHUNK_SEALED == 0):
-            ends[i] = self._chunk_row(*rows[i]).end_us
+        after, stop = self._bounds(stream_id, start_us, end_us)
+        with self._txn.cursor(self._db.chunks) as cursor:
+            if row_before(cursor, after) is None and not cursor.set_range(after):
+                return np.empty(0, np.int64), np.empty(0, np.int64)
+            try:
+                starts, ends, unsealed = extents(cursor.iternext(), stop)
+            except ValueError as error:
+                raise _damage(stream_id, error) from None
+        for i, key, value in unsealed:
+            ends[i] = self._chunk_row(key, value).end_us
         return starts, ends
 
     def _last_end(self, stream_id: int) -> int:

@@ -9,7 +9,21 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from playback import cameras, health, hls, live, metrics, page, pictures, preview, seek, streams, trick, volumes
+from playback import (
+    cameras,
+    health,
+    hls,
+    live,
+    metrics,
+    page,
+    pictures,
+    preview,
+    seek,
+    streams,
+    timeline,
+    trick,
+    volumes,
+)
 from playback.calls import Answer, Ask, Call, NoQuery, as_json
 from playback.schema import (
     CameraBody,
@@ -29,7 +43,9 @@ from playback.schema import (
     SessionView,
     StreamsView,
     StreamView,
+    TimelineBody,
     TimelineQuery,
+    TimelinesView,
     TimelineView,
     TrickQuery,
     TrickText,
@@ -54,8 +70,10 @@ _STREAM_CALLS: Final = (
     Call("GET", f"{_API}/volumes", volumes.volumes, "The volumes this node records to, and how they are doing",
          {200: Answer("the volumes", VolumesView)}, tag="node"),
     Call("GET", _STREAM, streams.stream, "One stream", {200: Answer("the stream", StreamView)}, problems=(404,)),
-    Call("GET", f"{_STREAM}/timeline", streams.timeline, "What is recorded, and what is missing and why",
+    Call("GET", f"{_STREAM}/timeline", timeline.timeline, "What is recorded, and what is missing and why",
          {200: Answer("spans and gaps", TimelineView)}, query=TimelineQuery, problems=(404,)),
+    Call("POST", f"{_API}/timeline", timeline.timelines, "What many streams hold",
+         {200: Answer("spans and gaps per stream", TimelinesView)}, body=TimelineBody, problems=(403, 404, 413, 415)),
     Call("POST", f"{_API}/seek", seek.seek, "Many streams at one instant",
          {200: Answer("a key frame per stream", SeekView)}, body=SeekBody, problems=(403, 404, 413, 415)),
     Call("GET", f"{_STREAM}/clip.mp4", preview.clip, "One MP4 of any length, starting at the exact picture",

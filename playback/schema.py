@@ -115,16 +115,38 @@ class TimelineQuery(_Query):
     resolution: Annotated[float, Meta(ge=0, le=86400 * 366, description="seconds; 0 tells every gap")] = 0.0
 
 
-class TimelineView(msgspec.Struct, kw_only=True):
-    """What a stream holds between two moments; `resolution` is the one used, as the answer's size is bounded."""
+class TimelineBody(_Query):
+    """Which part of many streams, and how fine; all streams when `streams` is absent."""
 
-    stream: str
     start: MomentText
     end: MomentText
+    resolution: Annotated[float, Meta(ge=0, le=86400 * 366, description="seconds; 0 tells every gap")] = 0.0
+    streams: Annotated[list[Name], Meta(max_length=100_000)] | None = None
+
+
+class StreamTimeline(msgspec.Struct, kw_only=True):
+    """What one stream holds; `resolution` is the one used, as the whole answer's size is bounded."""
+
+    stream: str
     resolution: float
     durable_until: MomentText | None
     spans: list[SpanView]
     gaps: list[GapView]
+
+
+class TimelineView(StreamTimeline, kw_only=True):
+    """What a stream holds between two moments."""
+
+    start: MomentText
+    end: MomentText
+
+
+class TimelinesView(msgspec.Struct, kw_only=True):
+    """What streams hold between two moments, in the order asked."""
+
+    start: MomentText
+    end: MomentText
+    timelines: list[StreamTimeline]
 
 
 class ClipQuery(_Query):

@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Final
 
-from base.errors import NotFound, UserError
+from base.errors import UserError
 from base.units import format_time
 from clips.position import Position, position_at, time_of_media
 from index import ChunkRow, KeyFrame, Snapshot
 from playback.calls import Ask, NoQuery, time_asked
 from playback.lanes import read_media
 from playback.schema import SeekBody, SeekResult, SeekView
-from playback.streams import moment
+from playback.streams import find_streams, moment
 
 EXACT_MAX: Final = 64  # streams whose chunks are read in one call
 _NEAR_US: Final = 900_000_000
@@ -31,17 +31,10 @@ async def seek(ask: Ask[NoQuery, SeekBody]) -> SeekView:
         raise UserError(f"`exact` reads the chunks of at most {EXACT_MAX} named streams; name them", reason="bad-body")
 
     def collect(snapshot: Snapshot) -> list[SeekResult]:
-        ids = {row.name: row.id for row in snapshot.streams()}
-        names = sorted(ids) if body.streams is None else body.streams
-        if unknown := [name for name in names if name not in ids]:
-            raise NotFound(
-                f"no footage of {len(unknown)} of the streams asked, the first is {unknown[0][:80]!r}; "
-                "GET /api/v1/streams lists the names",
-                reason="unknown-stream",
-            )
-        found = snapshot.seek_many([ids[name] for name in names], at_us)
-        until = [snapshot.durable_until(ids[name]) for name in names]
-        return [_result(*one, at_us) for one in zip(names, found, until, strict=True)]
+        rows = find_streams(snapshot, body.streams)
+        found = snapshot.seek_many([row.id for row in rows], at_us)
+        until = [snapshot.durable_until(row.id) for row in rows]
+        return [_result(row.name, key, until_us, at_us) for row, key, until_us in zip(rows, found, until, strict=True)]
 
     results = await ask.context.read(collect)
     if body.exact:

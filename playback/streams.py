@@ -1,7 +1,7 @@
-"""Streams, their timelines, and seeking: answers made from the index and the recorder's status.
+"""Streams and how they are doing: answers made from the index and the recorder's status.
 
 Kept true: a stream is listed when the index, the register or the recorder knows it; what the recorder says is believed
-only while it is fresh; an answer's size is bounded whatever range is asked.
+only while it is fresh.
 """
 
 from __future__ import annotations
@@ -10,25 +10,16 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from base.clock import wall_us
-from base.errors import KeyreelError, NotFound
+from base.errors import KeyreelError, NotFound, UserError
 from base.media import StreamConfig
 from base.status import RecorderStatus, StreamFigures, StreamStatus
 from base.units import US, format_time
 from clips.fmp4 import derived_tracks, mime_type
 from index import Snapshot, StreamRow
-from playback.calls import Ask, NoQuery, range_asked
-from playback.schema import (
-    GapView,
-    RecorderView,
-    SpanView,
-    StreamsView,
-    StreamView,
-    TimelineQuery,
-    TimelineView,
-)
+from playback.calls import Ask, NoQuery
+from playback.schema import RecorderView, StreamsView, StreamView
 
 FRESH_US: Final = 5 * US  # older status means the recorder is gone or stuck
-SPANS_MAX: Final = 4000  # of one timeline answer
 
 
 def moment(time_us: int) -> str | None:
@@ -44,6 +35,22 @@ def find_stream(snapshot: Snapshot, name: str) -> StreamRow:
             f"no footage of a stream {name[:80]!r}; GET /api/v1/streams lists the names", reason="unknown-stream"
         )
     return row
+
+
+def find_streams(snapshot: Snapshot, names: list[str] | None) -> list[StreamRow]:
+    """The streams named, in that order, or all; a 404 tells how many there are not."""
+    rows = {row.name: row for row in snapshot.streams()}
+    if names is None:
+        return [rows[name] for name in sorted(rows)]
+    if len(set(names)) < len(names):
+        raise UserError("a stream is named twice; name each once", reason="bad-body")
+    if unknown := [name for name in names if name not in rows]:
+        raise NotFound(
+            f"no footage of {len(unknown)} of the streams asked, the first is {unknown[0][:80]!r}; "
+            "GET /api/v1/streams lists the names",
+            reason="unknown-stream",
+        )
+    return [rows[name] for name in names]
 
 
 def recorder_view(status: RecorderStatus | None, now_us: int) -> RecorderView:
@@ -134,36 +141,3 @@ def _served(config: StreamConfig) -> _Served:
     mime = mime_type(config)
     codecs = mime.partition('"')[2].rstrip('"')
     return _Served(mime, codecs, tuple(derived_tracks(config)), "" if config.video.codec == "h264" else "h264")
-
-
-async def timeline(ask: Ask[TimelineQuery, None]) -> TimelineView:
-    """GET /streams/{id}/timeline."""
-    start_us, end_us = range_asked(ask.query.start, ask.query.end)
-    resolution_us = round(ask.query.resolution * US)
-
-    def collect(snapshot: Snapshot) -> TimelineView:
-        row = find_stream(snapshot, ask.id)
-        used_us = resolution_us
-        found = snapshot.timeline(row.id, start_us, end_us, used_us)
-        if len(found.spans) + len(found.gaps) > SPANS_MAX:
-            used_us = max(used_us, (end_us - start_us) // (SPANS_MAX // 4))
-            found = snapshot.timeline(row.id, start_us, end_us, used_us)
-        return TimelineView(
-            stream=row.name,
-            start=format_time(start_us),
-            end=format_time(end_us),
-            resolution=used_us / US,
-            durable_until=moment(found.durable_until_us),
-            spans=[SpanView(format_time(start), format_time(end)) for start, end in found.spans],
-            gaps=[
-                GapView(format_time(gap.start_us), format_time(gap.end_us), cause_word(gap.cause), gap.packets)
-                for gap in found.gaps
-            ],
-        )
-
-    return await ask.context.read(collect)
-
-
-def cause_word(cause: object) -> str:
-    """A gap's cause as the API's word: PACKET_LOSS → packet-loss."""
-    return getattr(cause, "name", "UNKNOWN").lower().replace("_", "-")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from base.units import US, format_time
+from chunks.records import Gap, GapCause
 from index import Index
 from tests.playback.conftest import T0, Node, StartNode, fill_index, tell_status
 from tests.support import Recording
@@ -57,6 +58,45 @@ async def test_the_timeline_tells_spans_and_gaps(node: Node, index: Index) -> No
     assert body["durable_until"] == format_time(T0 + 80 * US)
     joined = await (await node.get(f"{GATE}/timeline", params={**span(-100, 100), "resolution": "50"})).json()
     assert joined["spans"] == [span(0, 80)]
+
+
+async def test_timelines_of_many_streams_agree_with_those_of_one(node: Node, index: Index) -> None:
+    fill_index(index)
+    url = node.url("/api/v1/timeline")
+    for resolution in (0, 50):
+        asked = {**span(-100, 100), "resolution": resolution}
+        body = await (await node.http.post(url, json={**asked, "streams": ["hall.main", "gate.main"]})).json()
+        assert [one["stream"] for one in body["timelines"]] == ["hall.main", "gate.main"]
+        for one in body["timelines"]:
+            params = {**span(-100, 100), "resolution": str(resolution)}
+            alone = await (await node.get(f"/api/v1/streams/{one['stream']}/timeline", params=params)).json()
+            assert {**one, "start": body["start"], "end": body["end"]} == alone
+    everything = await (await node.http.post(url, json=span(-100, 100))).json()
+    assert [one["stream"] for one in everything["timelines"]] == ["gate.main", "hall.main", "hall.sub"]
+
+
+async def test_timelines_stay_small_however_many_gaps(node: Node, index: Index) -> None:
+    fill_index(index)
+    with index.write() as transaction:
+        row = transaction.stream("gate.main")
+        assert row is not None
+        at = [T0 + n * 2000 for n in range(9000)]
+        transaction.apply([Gap(row.id, start_us, start_us + 1000, GapCause.PACKET_LOSS) for start_us in at])
+    body = await (await node.http.post(node.url("/api/v1/timeline"), json=span(-100, 100))).json()
+    gate = body["timelines"][0]
+    assert len(gate["spans"]) + len(gate["gaps"]) <= 4000
+    assert gate["resolution"] > 0, "it says how coarsely it tells"
+
+
+async def test_timelines_refuse_what_they_cannot_answer(node: Node, index: Index) -> None:
+    fill_index(index)
+    url, asked = "/api/v1/timeline", span(0, 10)
+    unknown = await node.problem("POST", url, 404, json={**asked, "streams": ["gate.main", "nobody"]})
+    assert "nobody" in unknown["detail"]
+    twice = await node.problem("POST", url, 400, json={**asked, "streams": ["gate.main", "gate.main"]})
+    assert "twice" in twice["detail"]
+    await node.problem("POST", url, 400, json={**asked, "resolution": -1})
+    await node.problem("POST", url, 400, json={"start": asked["end"], "end": asked["start"]})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""A playback process over a data folder, and requests to it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from base.units import format_time
+from bench import fetch
+
+READY_MAX_S = 60.0
+
+
+class Served:
+    """`keyreel play` on a port of its own."""
+
+    def __init__(self, data: Path) -> None:
+        self.port = fetch.free_port()
+        command = [sys.executable, "-m", "keyreel", "play", "--data", str(data)]
+        self.process = subprocess.Popen([*command, "--listen", f"127.0.0.1:{self.port}"], stderr=subprocess.DEVNULL)
+        self._wait()
+
+    def _wait(self) -> None:
+        end = time.monotonic() + READY_MAX_S
+        while time.monotonic() < end:
+            try:
+                self.open("/healthz").read()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError("playback does not answer")
+
+    def open(self, path: str, body: object = None) -> Any:
+        """GET, or POST of `body` as JSON; returns the response before its body is read."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data)
+        request.add_header("Content-Type", "application/json")
+        return urllib.request.urlopen(request)
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+
+
+def stream_path(stream: str, call: str, start_us: int, end_us: int, **more: object) -> str:
+    """Path and query of a call on a range of a stream."""
+    query = urlencode({"start": format_time(start_us), "end": format_time(end_us), **more})
+    return f"/api/v1/streams/{stream}/{call}?{query}"
