@@ -41,11 +41,11 @@ class RecorderConfig(_Section, frozen=True):
     ] = 256 * MIB
     unit_bytes_max: Annotated[int, Meta(ge=64 * KIB, le=64 * MIB, description="largest access unit, bytes")] = 8 * MIB
     backoff_min_s: Annotated[float, Meta(ge=0.1, le=60, description="first wait after a camera failed, s")] = 1.0
-    backoff_max_s: Annotated[float, Meta(ge=0.1, le=3600, description="longest wait between attempts, s")] = 60.0
+    backoff_max_s: Annotated[float, Meta(ge=0.1, le=3600, description="longest wait between attempts, s")] = 30.0
     pre_record_bytes_max: Annotated[
         int, Meta(ge=1 * MIB, le=64 * GIB, description="pictures kept for cameras that stand by, bytes")
     ] = 256 * MIB
-    handshakes_max: Annotated[int, Meta(ge=1, le=4096, description="cameras connecting at the same time")] = 64
+    handshakes_max: Annotated[int, Meta(ge=1, le=4096, description="cameras being set up at the same time")] = 64
 
 
 class RtspConfig(_Section, frozen=True):
@@ -53,7 +53,7 @@ class RtspConfig(_Section, frozen=True):
 
     connect_timeout_s: Annotated[float, Meta(ge=0.1, le=120, description="TCP and TLS connect, s")] = 10.0
     response_timeout_s: Annotated[float, Meta(ge=0.1, le=120, description="one RTSP answer, s")] = 10.0
-    media_timeout_s: Annotated[float, Meta(ge=1, le=3600, description="silence that ends a session, s")] = 10.0
+    media_timeout_s: Annotated[float, Meta(ge=1, le=3600, description="silence that ends a session, s")] = 8.0
 
 
 class ApiConfig(_Section, frozen=True):

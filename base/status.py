@@ -78,7 +78,9 @@ class RecorderStatus(msgspec.Struct, kw_only=True):
     started_us: int
     updated_us: int
     version: str
-    loop_lag_ms: float = 0.0
+    loop_lag_ms: float = 0.0  # the longest since the report before
+    handshakes: int = 0  # cameras being set up now, and the most at a time since the start
+    handshakes_peak: int = 0
     index_commits: int = 0
     index_behind_chunks: int = 0  # chunks that the index will read again from their files
     streams: list[StreamStatus] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 import structlog
@@ -20,15 +19,13 @@ from base.config import Config
 from chunks.records import StoredRecord
 from chunks.writer import Held, VolumeWriter
 from index import Camera, Index, Snapshot, StreamRow
+from recorder.admission import SPREAD_S_PER_100, Admission
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.prerecord import Ring, RingBudget
 from recorder.session import Session
 from recorder.share import Share
 from recorder.volumes import Volumes
-
-# Streams that start together call their cameras spread over this long per hundred of them.
-START_SPREAD_S_PER_100: Final = 0.5
 
 log = structlog.get_logger("recorder.fleet")
 
@@ -61,7 +58,7 @@ class Fleet:
         self._past = past
         self._share = share
         self._pipelines: dict[int, Pipeline] = {}
-        self._handshakes = asyncio.Semaphore(config.recorder.handshakes_max)
+        self.admission = Admission(config.recorder.handshakes_max, clock)
         self._rotation = Rotation(config.recorder.chunk_s * 1_000_000, config.recorder.chunk_bytes_max)
         self._ring_budget = RingBudget(config.recorder.pre_record_bytes_max)
         self._register_version = -1
@@ -84,7 +81,7 @@ class Fleet:
         fresh = [name for name in wanted if name not in self.sessions]
         busy = [name for name in fresh if not self._claims.take(rows[name].id)]
         fresh = [name for name in fresh if name not in busy]
-        spread_s = START_SPREAD_S_PER_100 * len(fresh) / 100
+        spread_s = SPREAD_S_PER_100 * len(fresh) / 100
         for name in fresh:
             self._start_session(rows[name], *wanted[name], delay_s=random.uniform(0, spread_s))
         if busy != self._busy:
@@ -116,7 +113,7 @@ class Fleet:
             url,
             recorder=self._config.recorder,
             rtsp=self._config.rtsp,
-            handshakes=self._handshakes,
+            admission=self.admission,
             clock=self._clock,
         )
         self.sessions[stream.name] = session

@@ -99,7 +99,7 @@ class Recorder:
             self.fleet.tick(self._clock.monotonic_us())
             before_us = self._clock.monotonic_us()
             await self._pause(stop)
-            self._lag_s = max(0.0, (self._clock.monotonic_us() - before_us) / 1e6 - TICK_S)
+            self._lag_s = max(self._lag_s, (self._clock.monotonic_us() - before_us) / 1e6 - TICK_S)
             tick += 1
 
     def _start_following(self) -> None:
@@ -128,9 +128,10 @@ class Recorder:
 
     def _report(self) -> None:
         try:
-            self._reporter.write(self._clock.wall_us(), self._lag_s, list(self.fleet.sessions.values()))
+            self._reporter.write(self._clock.wall_us(), self._lag_s, self.fleet)
         except OSError as error:
             log.error("status file cannot be written; recording goes on", error=str(error))
+        self._lag_s = 0.0
 
     def _publish_absences(self) -> None:
         gaps: list[StoredRecord] = self.fleet.absences(self._clock.wall_us())

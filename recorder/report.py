@@ -16,6 +16,7 @@ from base.media import VideoConfig
 from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
 from chunks.codecs import codec_string, dimensions
 from recorder.committer import Committer
+from recorder.fleet import Fleet
 from recorder.session import Session
 from recorder.slot import Slot
 from recorder.volumes import Volumes
@@ -47,7 +48,7 @@ class Reporter:
         self._volumes = volumes
         self._history: dict[str, deque[tuple[int, int, int]]] = {}
 
-    def write(self, now_us: int, loop_lag_s: float, sessions: list[Session]) -> None:
+    def write(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
         """Replace the file with the state of this moment."""
         status = RecorderStatus(
             pid=os.getpid(),
@@ -55,9 +56,11 @@ class Reporter:
             updated_us=now_us,
             version=self._version,
             loop_lag_ms=round(loop_lag_s * 1e3, 3),
+            handshakes=fleet.admission.taken,
+            handshakes_peak=fleet.admission.taken_max,
             index_commits=self._committer.commits,
             index_behind_chunks=self._committer.behind,
-            streams=[self._stream(now_us, session) for session in sessions],
+            streams=[self._stream(now_us, session) for session in fleet.sessions.values()],
             volumes=self._volume_states(),
         )
         write_status(self._path, status)

@@ -1,7 +1,8 @@
 """One supervised task per stream: call the camera, play, record until it ends, wait, call again.
 
 Kept true: nothing a camera does ends this task or touches another stream; each failure becomes a state, a reason and
-a gap's cause; a session that delivered resets the back-off; at most `handshakes` sessions connect at a time.
+a gap's cause; a session that delivered resets the back-off; a camera is set up in a place that admission gave, and
+leaves it within `HANDSHAKE_ANSWERS` times the limit of one answer.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from index import Camera
 from native.fragment import FragmentBuilder
 from native.moof import Fragment
 from native.sink import Sink
+from recorder.admission import Admission, neighbourhood
 from recorder.backoff import Backoff
 from recorder.dial import dial
 from recorder.intent import wanted
@@ -34,6 +36,8 @@ from sources.contract import Source
 
 log = structlog.get_logger("recorder.session")
 
+# All answers of a set-up together may take as long as this many; good cameras take a tenth of one.
+HANDSHAKE_ANSWERS: Final = 2
 STANDBY_TEXT: Final = {
     "continuous": "",
     "schedule": "connected; outside the camera's schedule",
@@ -73,7 +77,7 @@ class Session:
         *,
         recorder: RecorderConfig,
         rtsp: RtspConfig,
-        handshakes: asyncio.Semaphore,
+        admission: Admission,
         clock: Clock,
     ) -> None:
         self.pipeline = pipeline
@@ -89,7 +93,10 @@ class Session:
         self.client: Source | None = None
         self._recorder = recorder
         self._rtsp = rtsp
-        self._handshakes = handshakes
+        self._admission = admission
+        self._near = neighbourhood(url)
+        self._doubtful = False  # the last set-up came to nothing
+        self._was_early = False  # the last wait was cut short by a neighbour's return
         self._clock = clock
         self._backoff = Backoff(recorder.backoff_min_s, recorder.backoff_max_s)
         self._builder: FragmentBuilder | None = None
@@ -176,26 +183,30 @@ class Session:
                 self.reason, self.detail = "internal", redact(f"{type(error).__name__}: {error}")
             if self.pipeline.counters.frames > frames:
                 self._backoff.reset()
+                self._was_early = False
             await self._wait()
 
     async def _wait(self) -> None:
-        delay_s = self._backoff.next_delay_s()
+        delay_s = self._backoff.next_delay_s(self._admission.spread_s())
         self.retry_at_us = self._clock.wall_us() + int(delay_s * 1e6)
         self.pipeline.set_absence(_CAUSES.get(self.reason, GapCause.OFFLINE))
         if self._backoff.failures <= 1 or self._backoff.failures % 10 == 0:
             log.warning("camera lost", stream=self.pipeline.stream.name, reason=self.reason, detail=self.detail)
         self._enter("backing-off")
-        await self._clock.sleep(delay_s)
+        self._was_early = await self._admission.wait(self._near, delay_s, may_be_early=not self._was_early)
         self.reconnects += 1
 
     async def _run_once(self) -> None:
         self._enter("connecting")
         client = dial(self.camera, self.url, self._recorder, self._rtsp)
         try:
-            async with self._handshakes:
-                tracks = choose_tracks(await client.open())
-                builder = self._begin(client, tracks)
-                await client.play(self._sinks(builder, tracks))
+            await client.connect()
+            async with self._admission.place(doubtful=self._doubtful):
+                self._doubtful = True
+                await self._set_up(client)
+                self._doubtful = False
+            if self._backoff.failures:
+                self._admission.returned(self._near)
             self._enter("waiting", "", "playing; no key frame has come yet")
             self.follow_intent(self._clock.wall_us())
             await client.run()
@@ -204,6 +215,16 @@ class Session:
                 self._finish(client)
             finally:
                 await client.close()
+
+    async def _set_up(self, client: Source) -> None:
+        limit_s = HANDSHAKE_ANSWERS * self._rtsp.response_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                tracks = choose_tracks(await client.open())
+                builder = self._begin(client, tracks)
+                await client.play(self._sinks(builder, tracks))
+        except TimeoutError:
+            raise CameraError(f"the camera did not begin to play within {limit_s:g} s", reason="timeout") from None
 
     def _begin(self, client: Source, tracks: Tracks) -> FragmentBuilder:
         assert tracks.video.video is not None

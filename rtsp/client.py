@@ -52,7 +52,7 @@ def _tls_context(verify: bool) -> ssl.SSLContext:
 
 
 class RtspClient:
-    """One session with one camera; `open`, then `play`, then `run`, and `close` in every case."""
+    """One session with one camera; `connect`, `open`, `play`, then `run`, and `close` in every case."""
 
     def __init__(
         self,
@@ -116,8 +116,22 @@ class RtspClient:
 
     # -- the session ----------------------------------------------------------------------------------------------
 
+    async def connect(self) -> None:
+        """Wait for the camera's TCP; TLS and all questions come with `open`, as they cost work."""
+        loop, url = asyncio.get_running_loop(), self._url
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await loop.create_connection(lambda: self._connection, url.host, url.port)
+        except TimeoutError:
+            limit = f"{self._connect_timeout_s:g} s"
+            raise CameraError(f"no connection to {self._where} within {limit}; is it up?", reason="timeout") from None
+        except socket.gaierror as error:
+            raise CameraError(f"host {url.host} is not known: {error.strerror}", reason="unreachable") from None
+        except (OSError, UnicodeError) as error:
+            raise CameraError(f"no connection to {self._where}: {error}", reason="unreachable") from None
+
     async def open(self) -> Presentation:
-        """Connect and ask what the camera offers, where it points to on its own host if it does."""
+        """Ask what the camera offers, where it points to on its own host if it does; connects where it must."""
         answer = await self._describe()
         for _ in range(_REDIRECTS_MAX):
             if not self._points_elsewhere(answer):
@@ -178,7 +192,10 @@ class RtspClient:
             self._connection.abort()
 
     async def _describe(self) -> Response:
-        await self._connect()
+        if not self._connection.made:
+            await self.connect()
+        if self._url.tls:
+            await self._secure()
         options = await self._request("OPTIONS", self._url.request_url, accept_all=True)
         self._methods = parse_public(options.headers.get("Public"))
         return await self._request("DESCRIBE", self._url.request_url, [("Accept", "application/sdp")], accept_all=True)
@@ -210,27 +227,22 @@ class RtspClient:
 
     # -- requests -------------------------------------------------------------------------------------------------
 
-    async def _connect(self) -> None:
-        loop = asyncio.get_running_loop()
-        url, where = self._url, f"{self._url.host} port {self._url.port}"
-        tls = _tls_context(self._tls_verify) if url.tls else None
+    @property
+    def _where(self) -> str:
+        return f"{self._url.host} port {self._url.port}"
+
+    async def _secure(self) -> None:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                await loop.create_connection(
-                    lambda: self._connection, url.host, url.port, ssl=tls,
-                    server_hostname=url.host if url.tls else None,
-                )  # fmt: skip
+                await self._connection.start_tls(_tls_context(self._tls_verify), self._url.host)
         except TimeoutError:
-            raise CameraError(
-                f"no connection to {where} within {self._connect_timeout_s:g} s; is the camera up?", reason="timeout"
-            ) from None
+            limit = f"{self._connect_timeout_s:g} s"
+            raise CameraError(f"TLS with {self._where} was not agreed on within {limit}", reason="timeout") from None
         except ssl.SSLError as error:
             hint = "; turn verification off for it if it has its own certificate" if self._tls_verify else ""
-            raise CameraError(f"TLS with {where} failed: {error.reason or error}{hint}", reason="tls") from None
-        except socket.gaierror as error:
-            raise CameraError(f"host {url.host} is not known: {error.strerror}", reason="unreachable") from None
+            raise CameraError(f"TLS with {self._where} failed: {error.reason or error}{hint}", reason="tls") from None
         except (OSError, UnicodeError) as error:
-            raise CameraError(f"no connection to {where}: {error}", reason="unreachable") from None
+            raise CameraError(f"TLS with {self._where} failed: {error}", reason="tls") from None
 
     def _send(self, method: str, url: str, headers: list[tuple[str, str]]) -> int:
         self._sequence += 1
@@ -403,7 +415,8 @@ class RtspClient:
     def _tick(self) -> None:
         now_us = monotonic_us()
         last_us = max((t.receiver.last_arrival_us for t in self._watched()), default=0)
-        if now_us - max(last_us, self._playing_since_us) > self._media_timeout_us:
+        silent_us = now_us - max(last_us, self._playing_since_us)
+        if silent_us >= self._media_timeout_us:
             limit = f"{self._media_timeout_us / 1e6:g} s"
             self._end(CameraError(f"{self._url} sent no media for {limit}", reason="stalled"))
             return
@@ -415,7 +428,8 @@ class RtspClient:
         if now_us - self._kept_alive_us >= min(timeout_s // 2, _KEEP_ALIVE_S_MAX) * 1_000_000:
             self._keep_alive_tries = 0
             self._keep_alive()
-        self._ticker = asyncio.get_running_loop().call_later(min(_TICK_S, self._media_timeout_us / 2e6), self._tick)
+        wait_s = min(_TICK_S, (self._media_timeout_us - silent_us) / 1e6)  # to the moment when silence is too long
+        self._ticker = asyncio.get_running_loop().call_later(wait_s, self._tick)
 
     def _send_report(self, playing: PlayingTrack, now_us: int) -> None:
         if playing.receiver.packets == 0:

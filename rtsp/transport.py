@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final, cast
@@ -51,6 +52,20 @@ class Connection(asyncio.BufferedProtocol):
         self._received_bytes = 0
         self._paced_bytes = 0
         self._paced_us = 0
+
+    @property
+    def made(self) -> bool:
+        """True from the moment that TCP stands."""
+        return self._transport is not None
+
+    async def start_tls(self, context: ssl.SSLContext, host: str) -> None:
+        """Go on inside TLS; nothing has been sent or received before."""
+        transport = self._transport
+        assert transport is not None
+        secure = await asyncio.get_running_loop().start_tls(transport, self, context, server_hostname=host)
+        if secure is None:
+            raise ConnectionError("the camera closed the connection")
+        self._transport = secure
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass

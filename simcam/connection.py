@@ -41,21 +41,38 @@ class Connection(asyncio.Protocol):
         self._digest: dict[str, DigestChallenge] = {}
         self._answers: set[asyncio.Task[None]] = set()
         self.session: Session | None = None
+        self._in_handshake = True
+        self._frozen = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.peer_host = transport.get_extra_info("peername")[0]
         self.host = transport.get_extra_info("sockname")[0]
         self.outbox = Outbox(cast(asyncio.Transport, transport), self._on_overrun)  # uvloop's is no subclass
         self._server.connections.add(self)
+        self._server.count_handshakes(1)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._end_session()
+        self._end_handshake()
         self.outbox.abort()
         for answer in self._answers:
             answer.cancel()
         self._server.connections.discard(self)
 
+    def _end_handshake(self) -> None:
+        if self._in_handshake:
+            self._in_handshake = False
+            self._server.count_handshakes(-1)
+
+    def freeze(self) -> None:
+        """Falls silent for good: what comes is swallowed, nothing is sent, the connection stays open."""
+        self._frozen = True
+        self._end_session()
+        self._end_handshake()
+
     def data_received(self, data: bytes) -> None:
+        if self._frozen:
+            return
         try:
             for message in self._parser.feed(data):
                 if isinstance(message, Request):
@@ -215,6 +232,7 @@ class Connection(asyncio.Protocol):
         now_us = monotonic_us()
         camera.join(session, now_us)
         session.playing = True
+        self._end_handshake()
         headers = [("Range", "npt=now-"), ("RTP-Info", session.rtp_info(request.url.rstrip("/")))]
 
         def begin() -> None:

@@ -13,15 +13,17 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Iterable
-from typing import Final, Self
+from typing import Final, Literal, Self
 from urllib.parse import quote, unquote
 
+from simcam.blackhole import Blackhole
 from simcam.camera import Camera
 from simcam.connection import Connection
 from simcam.sender import UdpPair
 from simcam.spec import CameraSpec
 from simcam.ticker import Ticker, monotonic_us
 
+Outage = Literal["refuse", "drop", "freeze"]
 BACKLOG: Final = 4096
 SWEEP_S: Final = 1.0
 
@@ -45,6 +47,9 @@ class SimcamServer:
         self._specs = list(specs)
         self._tls = tls
         self._listener: asyncio.Server | None = None
+        self._blackhole: Blackhole | None = None
+        self.handshakes = 0  # connections that have not come to PLAY yet
+        self.handshakes_max = 0
         self._udp: dict[str, UdpPair] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
 
@@ -76,23 +81,44 @@ class SimcamServer:
             pair.close()
         self._udp.clear()
 
-    async def go_down(self) -> None:
-        """Vanishes, as behind a switch without power: all connections break, nobody listens."""
+    async def go_down(self, how: Outage = "refuse") -> None:
+        """Vanishes with all its cameras.
+
+        `refuse`: connections are reset, new ones refused. `drop`: reset, and new SYNs go unanswered. `freeze`: the
+        connections stay open and fall silent, without a FIN, and stay so when the cameras are back; SYNs unanswered.
+        """
+        self._close_port()
+        if how != "refuse":
+            self._blackhole = await asyncio.to_thread(Blackhole, self.host, self.port)
+        for connection in list(self.connections):
+            if how == "freeze":
+                connection.freeze()
+            else:
+                connection.outbox.abort()
+        while how != "freeze" and self.connections:
+            await asyncio.sleep(0)
+
+    def _close_port(self) -> None:
         if self._listener:
             self._listener.close()
             self._listener = None
-        for connection in list(self.connections):
-            connection.outbox.abort()
-        while self.connections:
-            await asyncio.sleep(0)
+        if self._blackhole:
+            self._blackhole.close()
+            self._blackhole = None
 
     async def come_up(self) -> None:
         """Listens again on the same port."""
+        self._close_port()
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
             lambda: Connection(self), self.host, self.port, ssl=self._tls, backlog=BACKLOG, reuse_address=True
         )
         self.port = self._listener.sockets[0].getsockname()[1]
+
+    def count_handshakes(self, change: int) -> None:
+        """A connection was made, or came to PLAY or its end."""
+        self.handshakes += change
+        self.handshakes_max = max(self.handshakes_max, self.handshakes)
 
     async def add_camera(self, spec: CameraSpec) -> Camera:
         """One more camera; its loop is made in a thread."""

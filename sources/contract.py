@@ -1,7 +1,7 @@
 """What a recorder asks of any source of live media.
 
-Kept true: calls come in the order open, play, run, and close in every case, from one event loop; sinks are touched on
-that loop alone, and by nobody after `run` or `close`; whatever goes wrong is a `CameraError` with a reason.
+Kept true: calls come in the order connect, open, play, run, and close in every case, from one event loop; sinks are
+touched on that loop alone, and by nobody after `run` or `close`; whatever goes wrong is a `CameraError` with a reason.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ class Source(Protocol):
     def flush(self) -> None:
         """Hand on what is known to be whole; called a few times a second."""
 
+    async def connect(self) -> None:
+        """Wait until the camera answers at all, where the source can tell this from `open`; nothing is asked yet."""
+
     async def open(self) -> Presentation:
-        """Connect and ask what there is."""
+        """Ask what there is."""
 
     async def play(self, sinks: Mapping[int, Sink]) -> None:
         """Start the tracks that have a sink."""

@@ -133,6 +133,9 @@ class AvSource:
         if silent_us > self._media_timeout_s * 1e6:
             self._fail(CameraError(f"{self._name} sent no picture for {self._media_timeout_s:g} s", reason="stalled"))
 
+    async def connect(self) -> None:
+        """`av` connects and asks in one call, so there is nothing to wait for here."""
+
     async def open(self) -> Presentation:
         """Connect; `av` reads ahead until it knows the codecs."""
         if self._scheme not in AV:

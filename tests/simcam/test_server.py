@@ -227,6 +227,26 @@ async def test_a_camera_that_vanishes_comes_back_on_its_port() -> None:
             assert (await viewer.play()).status == 200
 
 
+async def test_an_outage_may_drop_syns_and_leave_connections_half_open() -> None:
+    async with SimcamServer([CameraSpec("gate", LOOP, rate=10.0)]) as server:
+        async with await Viewer.connect(server.url("gate")) as viewer:
+            await viewer.play()
+            await viewer.until_packets(5)
+            await server.go_down("freeze")
+            assert server.handshakes == 0
+            with socket.socket() as caller:
+                caller.settimeout(0.3)
+                with pytest.raises(TimeoutError):
+                    caller.connect(("127.0.0.1", server.port))
+            await server.come_up()
+            async with await Viewer.connect(server.url("gate")) as second:
+                await second.play()
+                seen = len(viewer.packets[0])
+                await second.until_packets(20)
+            assert len(viewer.packets[0]) == seen, "the old connection is open and silent"
+        assert not server.camera("gate").viewers
+
+
 async def test_what_is_not_rtsp_gets_400_and_the_door() -> None:
     async with SimcamServer([CameraSpec("gate", LOOP)]) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
