@@ -1,6 +1,6 @@
 """An index of months, made without footage: what seeks, timelines and playlists are measured on.
 
-The data set: streams × chunks of 10 minutes, 4 Mbit/s, GOPs of 2 s (one in twenty of 0.2 to 3.8 s), times and sizes
+The data set: streams × chunks of 10 minutes, 4 Mbit/s, GOPs of 4 s (one in twenty of 0.4 to 7.6 s), times and sizes
 that jitter as cameras' do; blocks and rows are made by the product's own packing, in the order in which recording
 fills them. 50 million key frames over 2,000 streams; 2 million over 100 in a smoke run; or as many as
 
@@ -28,7 +28,7 @@ from native import keyblock
 
 BEGIN_US: Final = 1_790_000_000_000_000
 CHUNK_US: Final = 600_000_000
-GOP_US: Final = 2_000_000
+GOP_US: Final = 4_000_000
 BYTES_PER_US: Final = 0.5  # 4 Mbit/s
 CONFIG: Final = StreamConfig(VideoConfig("h264", (), (b"\x67" + bytes(30),), (b"\x68" + bytes(6),)))
 ID: Final = bytes(16)
@@ -68,7 +68,7 @@ def archive(scratch: Path) -> Archive:
 def gops(rng: np.random.Generator) -> tuple[Times, Times]:
     """Starts and offsets of one chunk's GOPs, and where the last one ends."""
     count = CHUNK_US // GOP_US
-    lengths = np.where(rng.random(count) < 0.95, GOP_US, rng.integers(200_000, 3_800_000, count))
+    lengths = np.where(rng.random(count) < 0.95, GOP_US, rng.integers(GOP_US // 10, 19 * GOP_US // 10, count))
     lengths += np.rint(rng.normal(0, 1_500, count)).astype(np.int64)
     sizes = (lengths * BYTES_PER_US * rng.normal(1, 0.2, count).clip(0.3, 2)).astype(np.int64)
     return np.concatenate(([0], lengths.cumsum())), np.concatenate(([900], 900 + sizes.cumsum()))

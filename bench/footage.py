@@ -17,6 +17,9 @@ from recorder.pipeline import Pipeline, Resume, Rotation
 from simcam.encode import LoopSpec, make_loop
 
 LOAD = LoopSpec(codec="h264", width=640, height=360, fps=25, gop=50, bitrate_bps=4_000_000, padded=True)
+# As many pictures and fragments as LOAD, of few bytes: for recordings so long that only their tables count.
+LEAN = LoopSpec(codec="h264", width=160, height=96, fps=25, gop=50, bitrate_bps=20_000)
+FULL_HD = LoopSpec(codec="h264", width=1920, height=1080, fps=25, gop=50, bitrate_bps=2_000_000)
 
 
 class HandClock(SimulatedClock):
@@ -27,8 +30,10 @@ class HandClock(SimulatedClock):
         self._monotonic_us += by_us
 
 
-def make(data: Path, seconds: int, *, camera: str = "gate", start_us: int | None = None) -> tuple[DataDir, int, int]:
-    """Record `seconds` of a 4 Mbit/s stream; returns (folder, first µs, last µs)."""
+def make(
+    data: Path, seconds: int, *, camera: str = "gate", start_us: int | None = None, loop: LoopSpec = LOAD
+) -> tuple[DataDir, int, int]:
+    """Record `seconds` of a loop, of 4 Mbit/s by default; returns (folder, first µs, last µs)."""
     folder = DataDir.create(data)
     volume = Volume.create(folder.media_path, folder.node_id)
     folder.add_volume(volume.id, volume.root)
@@ -50,7 +55,7 @@ def make(data: Path, seconds: int, *, camera: str = "gate", start_us: int | None
         clock=clock,
         pick_volume=lambda _: writer,
     )
-    _play(pipeline, writer, clock, seconds)
+    _play(pipeline, writer, clock, seconds, loop)
     writer.stop()
     committer.stop()
     with index.read() as snapshot:
@@ -61,15 +66,15 @@ def make(data: Path, seconds: int, *, camera: str = "gate", start_us: int | None
     return folder, line.spans[0][0], line.spans[0][1]
 
 
-def _play(pipeline: Pipeline, writer: VolumeWriter, clock: HandClock, seconds: int) -> None:
-    builder = FragmentBuilder("h264", pipeline.on_fragment, fragment_90k=45_000)
-    track = make_loop(LOAD).video
+def _play(pipeline: Pipeline, writer: VolumeWriter, clock: HandClock, seconds: int, loop: LoopSpec) -> None:
+    builder = FragmentBuilder(loop.codec, pipeline.on_fragment, fragment_90k=45_000)
+    track = make_loop(loop).video
     samples = [track.table.sample(i, None) for i in range(len(track.pts))]
-    pipeline.begin_run("h264", None, lambda: None, lambda _: 0)
-    for number in range(seconds * LOAD.fps):
-        clock.forward(1_000_000 // LOAD.fps)
+    pipeline.begin_run(loop.codec, None, lambda: None, lambda _: 0)
+    for number in range(seconds * loop.fps):
+        clock.forward(1_000_000 // loop.fps)
         while writer.queue_bytes > writer.queue_bytes_max // 2:
             time.sleep(0.01)
-        builder.push_video(number * 90_000 // LOAD.fps, clock.monotonic_us(), samples[number % len(samples)])
+        builder.push_video(number * 90_000 // loop.fps, clock.monotonic_us(), samples[number % len(samples)])
     builder.finish()
     pipeline.end_run(GapCause.STOPPED)

@@ -37,11 +37,14 @@ class Served:
                 time.sleep(0.1)
         raise AssertionError("playback does not answer")
 
-    def open(self, path: str, body: object = None) -> Any:
+    def open(self, path: str, body: object = None, *, byte_range: str = "") -> Any:
         """GET, or POST of `body` as JSON; returns the response before its body is read."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data)
-        request.add_header("Content-Type", "application/json")
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        if byte_range:
+            request.add_header("Range", byte_range)
         return urllib.request.urlopen(request)
 
     def stop(self) -> None:

@@ -24,6 +24,9 @@ class Lru(Generic[K, V]):
         self._held: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._held
+
     def get(self, key: K) -> V | None:
         """The value, now the most recently used one."""
         with self._lock:

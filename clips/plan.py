@@ -24,6 +24,7 @@ from clips.tables import Int64s
 from index import Snapshot
 
 _RANGES_TOLD: Final = 5  # sub-ranges named when a clip would mix codecs
+_PREPARED: Final = 32  # chunks whose tables are unpacked together, so few that none has left memory when its turn comes
 _Kind = tuple[str, str, int, int]  # video codec, audio codec, its rate and channels
 
 
@@ -84,7 +85,10 @@ def plan(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, e
         raise NotFound(f"there is no stream {stream_id}; see the list of streams")
     gaps = snapshot.gaps(stream_id, start_us, end_us)
     pieces: list[Piece] = []
-    for row in snapshot.chunks(stream_id, start_us, end_us):
+    rows = snapshot.chunks(stream_id, start_us, end_us)
+    for i, row in enumerate(rows):
+        if i % _PREPARED == 0:
+            store.prepare(stream.name, rows[i : i + _PREPARED])
         config = snapshot.config(stream_id, row.epoch)
         try:
             chunk = store.open(stream.name, row)

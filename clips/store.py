@@ -8,14 +8,15 @@ that failed their check are remembered here and left out of every later plan.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from base.errors import DamageError, VolumeError
+from base.errors import DamageError, KeyreelError, VolumeError
 from chunks.path import chunk_path
 from chunks.reader import ChunkFile, FrameTable
 from clips.lru import Lru
@@ -27,6 +28,7 @@ FILES_MAX: Final = 512  # open at a time, of the usual limit of 1,024 per proces
 DAMAGED_MAX: Final = 65_536  # fragments remembered; past that they are found again when read
 KEYS_BYTES_MAX: Final = 32 << 20  # of key-frame columns kept: some months of one stream
 KEYS_CHUNKS_MAX: Final = 65_536
+PREPARE_MIN: Final = 8  # fewer tables are not worth a thread
 
 
 class KeyColumns(NamedTuple):
@@ -73,6 +75,26 @@ class ChunkStore:
             fresh = self._load(stream_name, row)
         self._open.put(key, fresh, fresh.table.nbytes)
         return fresh
+
+    def prepare(self, stream_name: str, rows: Sequence[ChunkRow]) -> None:
+        """Have the tables of a few chunks in memory before they are opened one by one, unpacked by two threads.
+
+        Unpacking is half of a long clip's first byte and leaves the interpreter's lock alone. What fails here fails
+        again, and is told, in `open`.
+        """
+        missing = [row for row in rows if (row.stream_id, row.sequence) not in self._open]
+
+        def load(some: Sequence[ChunkRow]) -> None:
+            for row in some:
+                with suppress(KeyreelError):
+                    self.open(stream_name, row)
+
+        if len(missing) < PREPARE_MIN:
+            return
+        beside = threading.Thread(target=load, args=(missing[1::2],), name="chunk-tables", daemon=True)
+        beside.start()
+        load(missing[::2])
+        beside.join()
 
     def key_frames(self, stream_name: str, row: ChunkRow) -> KeyColumns:
         """The chunk's key frames; those of a sealed chunk are kept beyond its table."""

@@ -56,6 +56,14 @@ def sample_tables(table: TrackTable) -> bytes:
     return b"".join(sample_parts(table))
 
 
+def steps(dts: Int64s, end: int) -> Int64s:
+    """How long each sample lasts. Not `np.diff`, which copies the whole column to put the end behind it."""
+    lasts = np.empty(len(dts), np.int64)
+    np.subtract(dts[1:], dts[:-1], out=lasts[:-1])
+    lasts[-1:] = end - dts[-1:]
+    return lasts
+
+
 def run_lengths(values: Column) -> tuple[Int64s, Column]:
     """(counts, values) of the runs of equal neighbours."""
     if len(values) == 0:
@@ -84,7 +92,7 @@ def _rows(kind: bytes, version: int, *columns: Column) -> Parts:
 
 
 def _stts(table: TrackTable) -> Parts:
-    return _rows(b"stts", 0, *run_lengths(np.diff(table.dts, append=table.end)))
+    return _rows(b"stts", 0, *run_lengths(steps(table.dts, table.end)))
 
 
 def _ctts(cts: Column) -> Parts:

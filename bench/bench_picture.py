@@ -1,0 +1,90 @@
+"""One moment as a JPEG, and a sheet of them, of 1080p footage over HTTP; beside ffmpeg taking the same picture."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+
+from base.units import format_time
+from bench.footage import FULL_HD, make
+from bench.machine import describe
+from bench.served import Served, stream_path
+from bench.sizes import scaled
+
+SECONDS = scaled(full=14_400, smoke=120)
+PICTURES = scaled(full=100, smoke=5)
+SHEETS = scaled(full=10, smoke=2)
+
+
+class Footage(NamedTuple):
+    """A playback process over a made recording."""
+
+    served: Served
+    media: Path
+    first_us: int
+    last_us: int
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footage]:
+    datadir, first_us, last_us = make(tmp_path_factory.mktemp("picture") / "data", SECONDS, loop=FULL_HD)
+    one = Served(datadir.path)
+    yield Footage(one, datadir.media_path, first_us, last_us)
+    one.stop()
+
+
+def spread(taken_s: list[float]) -> str:
+    """Median and 99th percentile."""
+    p50, p99 = np.percentile(np.array(taken_s) * 1e3, [50, 99])
+    return f"{p50:.1f} / {p99:.1f} ms"
+
+
+def by_ffmpeg(footage: Footage, scratch: Path) -> float:
+    """Median seconds of `ffmpeg -ss` taking pictures from a chunk file."""
+    chunk = min(footage.media.glob("*/*/*.mp4"))
+    rng, taken = random.Random(7), []
+    for _ in range(max(3, PICTURES // 10)):
+        at = rng.uniform(0, min(600, SECONDS) - 5)
+        command = ["ffmpeg", "-v", "error", "-y", "-ss", f"{at:.3f}", "-i", str(chunk), "-frames:v", "1", "-q:v", "5"]
+        began_s = time.perf_counter()
+        subprocess.run([*command, str(scratch / "one.jpg")], check=True)
+        taken.append(time.perf_counter() - began_s)
+    return statistics.median(taken)
+
+
+def bench_picture(benchmark: Any, footage: Footage, tmp_path: Path) -> None:
+    """Budget: ≤ 50 ms for 1080p. Pictures at random moments: the exact one, and its key frame."""
+    rng = random.Random(6)
+    taken: dict[bool, list[float]] = {True: [], False: []}
+
+    def once() -> None:
+        at = format_time(rng.randrange(footage.first_us, footage.last_us))
+        for exact, times in taken.items():
+            query = urlencode({"at": at, "exact": str(exact).lower()})
+            began_s = time.perf_counter()
+            footage.served.open(f"/api/v1/streams/gate.main/frame.jpg?{query}").read()
+            times.append(time.perf_counter() - began_s)
+
+    benchmark.pedantic(once, rounds=PICTURES, warmup_rounds=2)
+    figures = {"exact, p50 / p99": spread(taken[True][2:]), "key frame, p50 / p99": spread(taken[False][2:])}
+    if shutil.which("ffmpeg"):
+        figures["ffmpeg -ss, median"] = f"{by_ffmpeg(footage, tmp_path) * 1e3:.1f} ms"
+    benchmark.extra_info.update(figures, machine=describe())
+
+
+def bench_contact(benchmark: Any, footage: Footage) -> None:
+    """Budget: ≤ 1 s for 24 pictures spread over all of it."""
+    path = stream_path("gate.main", "contact.jpg", footage.first_us, footage.last_us, count=24)
+    benchmark.pedantic(lambda: footage.served.open(path).read(), rounds=SHEETS)
+    median_ms = round(benchmark.stats.stats.median * 1e3, 1)
+    benchmark.extra_info.update(pictures=24, hours=SECONDS / 3600, median_ms=median_ms, machine=describe())
