@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import numpy as np
 import pytest
 
 from base.units import format_time
+from bench.figures import spread_ms
 from bench.footage import FULL_HD, make
 from bench.machine import describe
 from bench.served import Served, stream_path
@@ -41,12 +41,6 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footage]:
     one = Served(datadir.path)
     yield Footage(one, datadir.media_path, first_us, last_us)
     one.stop()
-
-
-def spread(taken_s: list[float]) -> str:
-    """Median and 99th percentile."""
-    p50, p99 = np.percentile(np.array(taken_s) * 1e3, [50, 99])
-    return f"{p50:.1f} / {p99:.1f} ms"
 
 
 def by_ffmpeg(footage: Footage, scratch: Path) -> float:
@@ -76,7 +70,7 @@ def bench_picture(benchmark: Any, footage: Footage, tmp_path: Path) -> None:
             times.append(time.perf_counter() - began_s)
 
     benchmark.pedantic(once, rounds=PICTURES, warmup_rounds=2)
-    figures = {"exact, p50 / p99": spread(taken[True][2:]), "key frame, p50 / p99": spread(taken[False][2:])}
+    figures = {"exact, p50 / p99": spread_ms(taken[True][2:]), "key frame, p50 / p99": spread_ms(taken[False][2:])}
     if shutil.which("ffmpeg"):
         figures["ffmpeg -ss, median"] = f"{by_ffmpeg(footage, tmp_path) * 1e3:.1f} ms"
     benchmark.extra_info.update(figures, machine=describe())
