@@ -1,7 +1,8 @@
 """What every test may ask for: tools and footage from outside, declared by a marker.
 
 A test marked `needs_ffmpeg`, `needs_chromium` or `needs_gst` is skipped with a reason on a machine without the tool,
-and fails instead when KEYREEL_CI is set: what CI installs, CI runs. `needs_corpus` is skipped without footage.
+and fails instead when KEYREEL_CI is set: what CI installs, CI runs. `needs_corpus` is skipped without footage, and
+`needs_mount` and `needs_device` where the machine gives no root, mounts or loop devices.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from tests.faults import device
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path(os.environ.get("KEYREEL_CORPUS", ROOT.parent / "shared" / "corpus"))
@@ -51,12 +54,19 @@ def _missing_mount() -> str:
     return "" if done.returncode == 0 else "this machine does not let root mount"
 
 
+def _missing_device() -> str:
+    """A disk that misbehaves: made of nbdkit, nbdfuse and a loop device."""
+    return device.missing_rights() or device.missing_tools()
+
+
 TOOLS: dict[str, Callable[[], str]] = {
     "needs_ffmpeg": cache(_missing_ffmpeg),
     "needs_chromium": cache(_missing_chromium),
     "needs_gst": cache(_missing_gst),
     "needs_mount": cache(_missing_mount),
+    "needs_device": cache(_missing_device),
 }
+RIGHTS = ("needs_mount", "needs_device")  # a machine may refuse what these need
 corpus_missing = cache(_missing_corpus)
 
 
@@ -73,7 +83,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    needs_tool = any(item.get_closest_marker(marker) for marker in TOOLS if marker != "needs_mount")
+    needs_tool = any(item.get_closest_marker(marker) for marker in TOOLS if marker not in RIGHTS)
+    needs_tool |= item.get_closest_marker("needs_device") is not None and not device.missing_rights()
     no_footage = item.get_closest_marker("needs_corpus") is not None and bool(corpus_missing())
     if IN_CI and report.skipped and needs_tool and not no_footage and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,9 +11,25 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import node  # noqa: F401 (a fixture)
+from tests.e2e.node import Node
+from tests.faults.device import Disk, FileSystem
 
 AT_LENGTH = os.environ.get("KEYREEL_FAULTS") == "long"
 SHIM = Path(__file__).with_name("diskshim.c")
+
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> list[str]:
+    """Lines of what was measured, shown at the end of the run."""
+    return request.config.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(f"measured: {line}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -62,3 +79,29 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     yield make
     for folder in mounted:
         subprocess.run(["umount", "-l", folder], check=False, capture_output=True)
+
+
+@pytest.fixture
+def disk_of(tmp_path: Path) -> Iterator[Callable[[FileSystem], Disk]]:
+    """Make a disk that loses power, with a file system on it; given back at the end, whatever was done to it."""
+    with contextlib.ExitStack() as disks:
+
+        def make(filesystem: FileSystem, name: str = "disk") -> Disk:
+            return disks.enter_context(Disk(tmp_path / name, filesystem))
+
+        yield make
+
+
+@pytest.fixture
+def node_at(disk_of: Callable[[FileSystem], Disk]) -> Iterator[Callable[[Path, str], Node]]:
+    """Makes nodes on data folders; what still runs is killed before the disks below are given back."""
+    made: list[Node] = []
+
+    def make(data: Path, config: str = "") -> Node:
+        made.append(Node(data, config))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process is not None:
+            one.kill()

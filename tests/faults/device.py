@@ -1,0 +1,280 @@
+"""File systems on a disk that loses power, fails, hangs, lies or is slow: `badblock.py` under nbdkit, seen as a file by
+nbdfuse, as a block device by loop, as ext4 or XFS by the kernel.
+
+Kept true: a power cut ends the old mount before the power is back, or that would write into the new one; only this
+disk's own loop device is ever detached; `close` leaves no mount, device or process behind, whatever went before.
+
+    with Disk(folder, "xfs") as disk:
+        (disk.root / "file").write_bytes(b"not synced")
+        disk.power_cut(seed=1, keep=0.5)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, Literal, Self
+
+FileSystem = Literal["ext4", "xfs"]
+SERVER: Final = Path(__file__).with_name("badblock.py")
+BYTES: Final[dict[FileSystem, int]] = {"ext4": 192 << 20, "xfs": 320 << 20}  # mkfs.xfs refuses less than 300 MB
+MAKE: Final[dict[FileSystem, list[str]]] = {
+    # Nothing of the file system is made later in the background: what the device sees is then of the test's making.
+    "ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-J", "size=4"],
+    "xfs": ["mkfs.xfs", "-q", "-f"],
+}
+OPTIONS: Final[dict[FileSystem, str]] = {"ext4": "defaults", "xfs": "nouuid"}  # copies of a disk have its UUID
+WAIT_S: Final = 30.0
+EVERYWHERE: Final = 1 << 62
+
+
+def missing_tools() -> str:
+    """What the machine lacks that a package would bring."""
+    tools = ("nbdkit", "nbdfuse", "mkfs.ext4", "mkfs.xfs", "losetup")
+    absent = [tool for tool in tools if shutil.which(tool) is None]
+    if not absent and subprocess.run(["nbdkit", "python", "--dump-plugin"], capture_output=True).returncode:
+        absent = ["nbdkit-plugin-python"]
+    return f"{', '.join(absent)} not found" if absent else ""
+
+
+def missing_rights() -> str:
+    """What the machine does not let us do."""
+    if os.geteuid() != 0:
+        return "a block device of one's own needs root"
+    absent = [path for path in ("/dev/fuse", "/dev/loop-control") if not os.access(path, os.W_OK)]
+    return f"this machine has no {' and no '.join(absent)}" if absent else ""
+
+
+class Disk:
+    """One disk and the file system on it, mounted at `root`."""
+
+    def __init__(self, folder: Path, filesystem: FileSystem, size_bytes: int = 0) -> None:
+        self.filesystem: FileSystem = filesystem
+        self.root = folder / "root"
+        self._folder = folder
+        self._size_bytes = size_bytes or BYTES[filesystem]
+        self._file = folder / "fuse" / "nbd"
+        self._loop = ""
+        self._server: subprocess.Popen[bytes] | None = None  # nbdkit
+        self._window: subprocess.Popen[bytes] | None = None  # nbdfuse
+        self._control: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Start the disk, make the file system, mount it."""
+        for folder in (self._folder, self.root, self._file.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "image").open("wb") as image:
+            image.truncate(self._size_bytes)
+        self._start_server()
+        self._attach()
+        _run(*MAKE[self.filesystem], self._loop)
+        self.mount()
+
+    def close(self) -> None:
+        """Give everything back; what hangs or is off is woken first, so that the kernel lets go."""
+        with contextlib.suppress(OSError, AssertionError):
+            self.wake()
+            self._say("on")
+        self.unmount(at_any_price=True)
+        self._detach()
+        self._stop_server()
+        (self._folder / "image").unlink(missing_ok=True)
+
+    # -- mounts -------------------------------------------------------------------------------------------------------
+
+    def mount(self, at: Path | None = None) -> None:
+        """Mount the file system, at `root` or elsewhere."""
+        _run("mount", "-t", self.filesystem, "-o", OPTIONS[self.filesystem], self._loop, str(at or self.root))
+
+    def unmount(self, at: Path | None = None, *, at_any_price: bool = False) -> None:
+        """Unmount, and wait until the kernel has done it; with a price, processes that still use it lose it."""
+        where = at or self.root
+        end_s = time.monotonic() + WAIT_S
+        while os.path.ismount(where):
+            done = subprocess.run(["umount", where], check=False, capture_output=True, text=True)
+            if done.returncode and time.monotonic() > end_s:
+                assert at_any_price, done.stderr
+                subprocess.run(["umount", "-l", where], check=False)
+            if done.returncode:
+                time.sleep(0.02)
+
+    def drop_caches(self) -> None:
+        """From now on the disk itself is read."""
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+    # -- power --------------------------------------------------------------------------------------------------------
+
+    def power_cut(self, seed: int, keep: float = 0.5, dying: Callable[[], None] = lambda: None) -> int:
+        """Off and on again; how many sectors were not flushed. `keep` is the chance of each of them to survive.
+
+        `dying` is called while the power is off, and ends all processes that use the disk.
+        """
+        unsynced = int(self._say("cut", keep, seed))
+        dying()
+        self.unmount()
+        self._detach()
+        self._say("on")
+        self._attach()
+        self.mount()
+        return unsynced
+
+    def copy(self, path: Path, seed: int, keep: float = 0.5) -> int:
+        """What a power cut at this moment would leave, as an image for `mounted`."""
+        return int(self._say("copy", keep, seed, path))
+
+    def copy_at(self, writes: int, path: Path, seed: int, keep: float = 0.5) -> None:
+        """The same at the moment of the n-th write or flush from now on."""
+        self._say("copy-at", writes, keep, seed, path)
+
+    def disarm(self) -> None:
+        """A copy that was not taken yet is not taken."""
+        self._say("disarm")
+
+    def writes(self) -> int:
+        """Writes and flushes that the disk has done."""
+        return int(self._say("writes"))
+
+    # -- faults -------------------------------------------------------------------------------------------------------
+
+    def eio(self, low: int = 0, high: int = EVERYWHERE, which: Literal["reads", "writes"] = "writes") -> None:
+        """Requests that touch [low, high) fail."""
+        self._say("eio", which, low, high)
+
+    def flush_eio(self, fails: bool = True) -> None:
+        """Flushes fail."""
+        self._say("flush-eio", int(fails))
+
+    def well(self) -> None:
+        """No request fails, lies or waits any more."""
+        for which in ("reads", "writes"):
+            self._say("eio", which, 0, 0)
+        self._say("flush-eio", 0)
+        self._say("lie", 0)
+        self._say("delay", 0)
+
+    def lie(self, lies: bool = True) -> None:
+        """Flushes are confirmed and do nothing."""
+        self._say("lie", int(lies))
+
+    def delay_ms(self, delay_ms: int) -> None:
+        """Every request takes so much longer."""
+        self._say("delay", delay_ms)
+
+    def flip(self, offset: int, bits: int = 8) -> None:
+        """Bit rot in one byte of the image."""
+        self._say("flip", offset, bits)
+
+    def hang(self) -> None:
+        """No request is answered until `wake`."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Go on after `hang`."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGCONT)
+
+    def pull_out(self) -> None:
+        """The disk is gone for good, as when its cable was pulled; the mount stays until it is unmounted."""
+        assert self._server is not None
+        self._server.kill()
+
+    def plug_in(self) -> None:
+        """A disk that was pulled out is there again, unmounted; what it had not flushed is lost."""
+        self.unmount()
+        self._detach()
+        self._stop_server()
+        self._start_server()
+        self._attach()
+
+    # -- plumbing -----------------------------------------------------------------------------------------------------
+
+    def _start_server(self) -> None:
+        control, nbd = self._folder / "control", self._folder / "nbd"
+        for path in (control, nbd):
+            path.unlink(missing_ok=True)
+        image = self._folder / "image"
+        self._server = self._run_beside(
+            "nbdkit", "-f", "-U", nbd, "python", SERVER, f"image={image}", f"control={control}"
+        )
+        _until(lambda: nbd.exists() and control.exists(), f"nbdkit starts; see {self._folder / 'log'}")
+        self._window = self._run_beside("nbdfuse", self._file, "--unix", nbd)
+        _until(self._file.exists, f"nbdfuse starts; see {self._folder / 'log'}")
+        self._control = socket.socket(socket.AF_UNIX)
+        self._control.settimeout(WAIT_S)
+        self._control.connect(str(control))
+
+    def _run_beside(self, *command: str | Path) -> subprocess.Popen[bytes]:
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _stop_server(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        subprocess.run(["umount", "-l", self._file.parent], check=False, capture_output=True)
+        for process in (self._window, self._server):
+            if process is not None:
+                process.kill()
+                process.wait(WAIT_S)
+
+    def _say(self, *words: object) -> str:
+        assert self._control is not None
+        self._control.sendall((" ".join(str(word) for word in words) + "\n").encode())
+        answer = b""
+        while not answer.endswith(b"\n"):
+            more = self._control.recv(4096)
+            assert more, "the disk's server is gone"
+            answer += more
+        text = answer.decode().strip()
+        assert not text.startswith("error"), text
+        return text
+
+    def _attach(self) -> None:
+        self._loop = _run("losetup", "--find", "--show", "--direct-io=on", str(self._file)).strip()
+
+    def _detach(self) -> None:
+        if self._loop:
+            loop, self._loop = self._loop, ""
+            subprocess.run(["losetup", "-d", loop], check=False, capture_output=True)
+            backing = Path("/sys/block") / Path(loop).name / "loop" / "backing_file"
+            _until(lambda: not backing.exists() or str(self._file) not in backing.read_text(), f"{loop} is free")
+
+
+@contextlib.contextmanager
+def mounted(image: Path, filesystem: FileSystem, at: Path) -> Iterator[Path]:
+    """The file system in a copy of a disk; the copy is removed at the end."""
+    at.mkdir(exist_ok=True)
+    _run("mount", "-t", filesystem, "-o", f"loop,{OPTIONS[filesystem]}", str(image), str(at))
+    try:
+        yield at
+    finally:
+        _until(lambda: not subprocess.run(["umount", at], capture_output=True).returncode, f"{at} is unmounted")
+        image.unlink()
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr or done.stdout}"
+    return done.stdout
+
+
+def _until(condition: Callable[[], bool], what: str) -> None:
+    end_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end_s, f"not within {WAIT_S:.0f} s: {what}"
+        time.sleep(0.01)
