@@ -98,6 +98,13 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
+class ClockTrust(NamedTuple):
+    """Whether what depends on the age of footage may be done now; the reason is one short stable word when not."""
+
+    trusted: bool
+    reason: str = ""
+
+
 class WallClockState(NamedTuple):
     """What the kernel knows of the wall clock: None when it cannot be asked; the error bound in µs, 0 when unknown."""
 

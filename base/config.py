@@ -46,6 +46,12 @@ class RecorderConfig(_Section, frozen=True):
         int, Meta(ge=1 * MIB, le=64 * GIB, description="pictures kept for cameras that stand by, bytes")
     ] = 256 * MIB
     handshakes_max: Annotated[int, Meta(ge=1, le=4096, description="cameras being set up at the same time")] = 64
+    clock_step_max_s: Annotated[
+        int, Meta(ge=1, le=1 << 32, description="a larger step of a clock that is not synchronised is not followed, s")
+    ] = 86_400
+    clock_vouched: Annotated[
+        bool, Meta(description="the clock counts as right although the kernel does not call it synchronised")
+    ] = False
 
 
 class RtspConfig(_Section, frozen=True):

@@ -71,6 +71,18 @@ class VolumeStatus(msgspec.Struct, kw_only=True):
     last_sync_ms: float = 0.0
 
 
+class ClockStatus(msgspec.Struct, kw_only=True):
+    """The node's clock and stored time: not trusted means that nothing is deleted by age."""
+
+    trusted: bool
+    reason: str = ""  # short stable word: not-set, ahead, step-not-followed, unsynced, stepped
+    synced: bool | None = None  # the kernel's word; null when it cannot be asked
+    ahead_us: int = 0  # stored time minus the node's clock
+    error_us: int = 0  # bound of stored time's error, 0 unknown
+    steps: int = 0  # seen since the recorder started
+    last_step_us: int = 0  # by so much
+
+
 class RecorderStatus(msgspec.Struct, kw_only=True):
     """The recorder process as a whole."""
 
@@ -83,6 +95,7 @@ class RecorderStatus(msgspec.Struct, kw_only=True):
     handshakes_peak: int = 0
     index_commits: int = 0
     index_behind_chunks: int = 0  # chunks that the index will read again from their files
+    clock: ClockStatus | None = None
     streams: list[StreamStatus] = []
     volumes: list[VolumeStatus] = []
 

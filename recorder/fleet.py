@@ -25,6 +25,7 @@ from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.prerecord import Ring, RingBudget
 from recorder.session import Session
 from recorder.share import Share
+from recorder.storedclock import StoredClock
 from recorder.volumes import Volumes
 
 log = structlog.get_logger("recorder.fleet")
@@ -41,6 +42,7 @@ class Fleet:
         node: bytes,
         config: Config,
         clock: Clock,
+        stored: StoredClock,
         resumed: dict[int, Resume],
         claims: StreamClaims,
         past: Callable[[Snapshot, StreamRow], Resume],
@@ -53,6 +55,7 @@ class Fleet:
         self._node = node
         self._config = config
         self._clock = clock
+        self.stored = stored
         self._resumed = resumed
         self._claims = claims
         self._past = past
@@ -103,7 +106,7 @@ class Fleet:
                 self._resume(stream),
                 node=self._node,
                 rotation=self._rotation,
-                clock=self._clock,
+                clock=self.stored,
                 pick_volume=self._volumes.pick,
                 ring=Ring(0, self._ring_budget),
             )

@@ -17,6 +17,7 @@ from base.clock import Clock, SystemClock
 from base.config import Config
 from base.datadir import DataDir
 from base.service import stop_event
+from base.units import US
 from chunks.records import StoredRecord
 from chunks.writer import VolumeWriter
 from index import Index
@@ -25,6 +26,7 @@ from recorder.fleet import Fleet
 from recorder.report import Reporter
 from recorder.share import WHOLE, Share
 from recorder.startup import Past, chunk_reader, resume_of
+from recorder.storedclock import StoredClock
 from recorder.volumes import Volumes, all_volumes, draining_volumes
 
 TICK_S: Final = 0.25
@@ -72,9 +74,15 @@ class Recorder:
         self._committer.start()
         await self._volumes.start()
         resumed = self._past.resume(self._volumes.complete)
+        stored = StoredClock(
+            self._clock,
+            newest_us=self._past.newest_us(),
+            step_max_us=self._config.recorder.clock_step_max_s * US,
+            vouched=self._config.recorder.clock_vouched,
+        )
         self.fleet = Fleet(
-            self._index, self._committer, self._volumes, self._node, self._config, self._clock, resumed, self._claims,
-            lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
+            self._index, self._committer, self._volumes, self._node, self._config, self._clock, stored, resumed,
+            self._claims, lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
             self._share,
         )  # fmt: skip
         log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
@@ -134,7 +142,7 @@ class Recorder:
         self._lag_s = 0.0
 
     def _publish_absences(self) -> None:
-        gaps: list[StoredRecord] = self.fleet.absences(self._clock.wall_us())
+        gaps: list[StoredRecord] = self.fleet.absences(self.fleet.stored.wall_us())
         if gaps:
             self._committer.offer(gaps)
 

@@ -60,6 +60,7 @@ class Reporter:
             handshakes_peak=fleet.admission.taken_max,
             index_commits=self._committer.commits,
             index_behind_chunks=self._committer.behind,
+            clock=fleet.stored.status(),
             streams=[self._stream(now_us, session) for session in fleet.sessions.values()],
             volumes=self._volume_states(),
         )

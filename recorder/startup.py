@@ -96,6 +96,12 @@ class Past:
         with self._lock, self._index.read() as snapshot:
             return {row.id: self._resume_of(snapshot, row, complete) for row in self._streams(snapshot)}
 
+    def newest_us(self) -> int:
+        """Where the stored time of all the node's streams ends, also of other workers'; 0 when nothing is stored."""
+        with self._index.read() as snapshot:
+            last = [snapshot.last_chunk(row.id) for row in snapshot.streams()]
+        return max((chunk.end_us for chunk in last if chunk is not None), default=0)
+
     def end(self) -> None:
         """Leave the rest to the next start; a disk that hangs is not waited for long."""
         self._ended.set()

@@ -135,6 +135,8 @@ def _value(value: Any, size: bool) -> str:
     for unit, word in BINARY_UNITS if size and isinstance(value, int) else ():
         if value % unit == 0:
             return f"{value // unit} {word}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
