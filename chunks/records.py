@@ -27,6 +27,7 @@ class GapCause(IntEnum):
     VOLUME = 9  # the volume failed
     UNDECODABLE = 10  # no key frame yet, or a codec configuration that cannot be stored
     NOT_WANTED = 11  # outside the camera's schedule, or nobody asked for it
+    EXPIRED = 12  # recorded, and deleted by a rule of retention; only ever in the index
 
 
 class ClockState(IntEnum):

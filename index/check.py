@@ -20,6 +20,7 @@ from chunks.recover import scan
 from chunks.volume import Volume
 from index import schema
 from index.environment import Index
+from index.expire import count_all, garbage
 from index.rebuild import Finding, chunk_files
 from index.rows import ChunkRow, StreamRow
 from index.schema import SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, TIME_MAX_US
@@ -50,11 +51,16 @@ def check(index: Index, volumes: Iterable[Volume], deep: bool = False) -> list[F
             with index.read() as snapshot:
                 rows = _rows(snapshot, stream.id)
                 findings += _check_rows(snapshot, stream, rows)
+                condemned = [one.chunk for one in garbage(snapshot, stream.id)]
         except (KeyreelError, ValueError) as error:
             findings.append(Finding(f"stream {stream.name}", str(error)))
             continue
         for row in rows:
             findings += _check_chunk(index, stream, row, by_id, expected, deep)
+        for row in condemned:
+            if row.volume in by_id:
+                expected.add(chunk_path(by_id[row.volume].root, stream.name, row.start_us, row.sequence))
+    findings += _check_usage(index)
     findings += _check_unknown(by_id, expected)
     return findings
 
@@ -82,6 +88,15 @@ def _rows(snapshot: Snapshot, stream_id: int) -> list[ChunkRow]:
     return [snapshot._chunk_row(*row) for row in rows]
 
 
+def _check_usage(index: Index) -> Iterator[Finding]:
+    """What is counted is what the rows add up to."""
+    with index.read() as snapshot:
+        with snapshot._txn.cursor(snapshot._db.usage) as cursor:
+            counted = {key: value for key, value in cursor.iternext() if any(value)}
+        if counted != count_all(snapshot):
+            yield Finding("usage", "is not what the chunks add up to; run keyreel rebuild")
+
+
 def _check_names(snapshot: Snapshot, streams: list[StreamRow]) -> Iterator[Finding]:
     """Streams and their names say the same; rows of no stream do not exist."""
     ids = {STREAM_KEY.pack(row.id) for row in streams}
@@ -89,7 +104,7 @@ def _check_names(snapshot: Snapshot, streams: list[StreamRow]) -> Iterator[Findi
         by_id = {key: value.decode() for key, value in cursor.iternext()}
     if by_id != {STREAM_KEY.pack(row.id): row.name for row in streams}:
         yield Finding("streams", "ids and names of streams contradict each other")
-    for name in ("chunks", "sequences", "key_frames", "open", "gaps", "epochs"):
+    for name in ("chunks", "sequences", "key_frames", "open", "gaps", "epochs", "garbage", "usage", "ends"):
         with snapshot._txn.cursor(getattr(snapshot._db, name)) as cursor:
             strays = [key for key in _first_keys(cursor) if key not in ids]
         for key in strays:

@@ -21,6 +21,7 @@ import lmdb
 
 from base.errors import ConfigError, DamageError, FormatError, KeyreelError, VolumeError
 from index import schema
+from index.expire import count_all
 from index.register import register_path, write_copy
 from index.snapshot import Snapshot
 from index.transaction import Transaction
@@ -275,18 +276,22 @@ def _prepare(env: lmdb.Environment, path: Path, readonly: bool, node: bytes | No
             with suppress(lmdb.NotFoundError, lmdb.ReadonlyError, lmdb.IncompatibleError):
                 meta = env.open_db(schema.META, txn=txn, create=False)
                 found = (txn.get(schema.META_FORMAT, db=meta) or b"").decode("ascii", "replace")
-    if found is not None and found != str(schema.FORMAT_VERSION):
+    is_old = found == str(schema.FORMAT_WITHOUT_USAGE)
+    if found is not None and not is_old and found != str(schema.FORMAT_VERSION):
         raise FormatError(
             f"the index at {path} has format {found or 'none'}, this version reads {schema.FORMAT_VERSION}; "
             "use the version that wrote it, or move it away and run keyreel rebuild"
         )
     if found is None and readonly:
         raise ConfigError(f"the index at {path} is empty; start the recorder, or run keyreel rebuild")
-    if readonly:
-        return schema.Handles(*(env.open_db(name, create=False) for name in schema.DATABASES))
+    if readonly:  # what the old format does not have reads as empty
+        stand_in = {schema.USAGE_DB: schema.EVENTS, schema.ENDS: schema.EVENTS} if is_old else {}
+        return schema.Handles(*(env.open_db(stand_in.get(name, name), create=False) for name in schema.DATABASES))
     with env.begin(write=True) as txn:
         handles = schema.Handles(*(env.open_db(name, txn=txn) for name in schema.DATABASES))
-        if found is None:
+        if is_old:
+            upgrade(txn, handles)
+        if found != str(schema.FORMAT_VERSION):
             txn.put(schema.META_FORMAT, str(schema.FORMAT_VERSION).encode(), db=handles.meta)
         known = txn.get(schema.META_NODE, db=handles.meta)
         if node is not None and known is None:
@@ -297,6 +302,12 @@ def _prepare(env: lmdb.Environment, path: Path, readonly: bool, node: bytes | No
             "put the right folder in place, or move it away and run keyreel rebuild"
         )
     return handles
+
+
+def upgrade(txn: lmdb.Transaction[bytes], handles: schema.Handles) -> None:
+    """Format 1 → 2: count what lies where. Part of the transaction that names the new format: all of it, or nothing."""
+    for key, row in count_all(Snapshot(txn, handles)).items():
+        txn.put(key, row, db=handles.usage)
 
 
 def _damage(path: Path, error: Exception) -> DamageError:

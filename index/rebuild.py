@@ -21,7 +21,9 @@ from chunks.path import parse_chunk_path
 from chunks.records import ChunkOpened, FragmentStored, StoredRecord
 from chunks.recover import scan
 from chunks.volume import Volume, sync_directory
+from index.deletions import deletions_path, read, summed
 from index.environment import Index, is_open
+from index.expire import restore_deleted
 from index.register import read_copy, register_path
 
 CHUNKS_PER_COMMIT: Final = 64
@@ -88,6 +90,7 @@ def rebuild(index_path: Path | str, volumes: Iterable[Volume], progress: Progres
     with Index.open(fresh, create=True, node=nodes.pop() if len(nodes) == 1 else None) as index:
         _restore_register(index, register_path(index_path), report)
         _take_in(index, volumes, report, progress or (lambda done, total: None))
+        _tell_deleted(index, deletions_path(index_path), report)
         with index.read() as snapshot:
             report.streams = len(snapshot.streams())
     _put_in_place(fresh, index_path)
@@ -127,6 +130,18 @@ def _take_in(index: Index, volumes: list[Volume], report: RebuildReport, progres
                     report.fragments += len(stored)
                     report.key_frames += sum([record.key for record in stored])
             progress(at + len(some), len(files))
+
+
+def _tell_deleted(index: Index, path: Path, report: RebuildReport) -> None:
+    """What was deleted by intent is told so, but for what is there; its numbers are not used again."""
+    try:
+        deleted = summed(read(path))
+    except (KeyreelError, OSError) as error:
+        report.findings.append(Finding(str(path), str(error)))
+        return
+    for record in deleted:
+        with index.write() as transaction:
+            restore_deleted(transaction, record)
 
 
 def _by_stream_id(volumes: list[Volume]) -> Iterator[list[ChunkPath]]:

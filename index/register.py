@@ -1,4 +1,4 @@
-"""The camera register: which cameras this node records, and the copy of it beside the index.
+"""The camera register: which cameras this node records, and the copy of it and of the holds beside the index.
 
 Kept true: a `Camera` that exists is valid; a password never stands in a message; `register.json` is replaced
 atomically, readable by its owner alone, and holds all that the chunk files cannot tell, so an index can be made again.
@@ -17,11 +17,13 @@ import msgspec
 from base.errors import ConfigError, FormatError, UserError
 from base.schedule import parse_schedule
 from base.schemes import ALL
+from index.holds import Hold
 
 Transport = Literal["tcp", "udp"]
 RecordMode = Literal["continuous", "schedule", "demand"]
 PRE_RECORD_S_MAX: Final = 60
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+FORMAT_WITHOUT_HOLDS: Final = 1  # read too
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 URL_BYTES_MAX: Final = 2048
 NOTE_BYTES_MAX: Final = 1024
@@ -121,6 +123,8 @@ class RegisterCopy(msgspec.Struct, kw_only=True):
     next_stream: int
     streams: dict[str, int]
     cameras: list[Camera]
+    holds: list[Hold] = []
+    next_hold: int = 1
 
 
 def register_path(index_path: Path) -> Path:
@@ -157,6 +161,6 @@ def read_copy(path: Path) -> RegisterCopy | None:
         copy = msgspec.json.decode(raw, type=RegisterCopy)
     except (msgspec.DecodeError, msgspec.ValidationError, UserError) as error:
         raise ConfigError(f"{path} is not a camera register: {error}; repair it or move it away") from None
-    if copy.format != FORMAT_VERSION:
+    if copy.format not in (FORMAT_WITHOUT_HOLDS, FORMAT_VERSION):
         raise FormatError(f"{path} has format {copy.format}, this version reads {FORMAT_VERSION}; use a newer version")
     return copy

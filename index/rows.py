@@ -55,6 +55,15 @@ class KeyFrame(NamedTuple):
     offset: int
 
 
+class StreamEnd(NamedTuple):
+    """Where a stream goes on whose last chunk was deleted."""
+
+    sequence: int = 0
+    epoch: int = 0
+    run: int = 0
+    end_us: int = 0
+
+
 class Timeline(NamedTuple):
     """Recorded spans [start_us, end_us) and declared gaps of one stream, both ascending and disjoint."""
 

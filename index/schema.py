@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from lmdb import Cursor as Cursor
     from lmdb import _Database
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+FORMAT_WITHOUT_USAGE: Final = 1  # read too, and made format 2 by the first who writes
 
 META: Final = b"meta"  # name → bytes, names below
 STREAMS: Final = b"streams"  # STREAM_KEY → name
@@ -29,11 +30,13 @@ OPEN: Final = b"open"  # SEQUENCE_KEY (stream, sequence) → OPEN_CHUNK, START o
 KEY_FRAMES: Final = b"key-frames"  # TIME_KEY (stream, first key frame) → block of native.keyblock
 GAPS: Final = b"gaps"  # TIME_KEY (stream, start) → GAP
 EVENTS: Final = b"events"
-HOLDS: Final = b"holds"
-GARBAGE: Final = b"garbage"
+HOLDS: Final = b"holds"  # HOLD_KEY → Hold as JSON
+GARBAGE: Final = b"garbage"  # SEQUENCE_KEY (stream, sequence) → Garbage of index.expire as MessagePack
+USAGE_DB: Final = b"usage"  # USAGE_KEY (stream, volume) → USAGE: what lies where
+ENDS: Final = b"ends"  # STREAM_KEY → END: where streams ended whose last chunk was deleted
 DATABASES: Final = (
     *(META, STREAMS, STREAM_NAMES, CAMERAS, EPOCHS, CHUNKS, SEQUENCES, OPEN, KEY_FRAMES, GAPS),
-    *(EVENTS, HOLDS, GARBAGE),
+    *(EVENTS, HOLDS, GARBAGE, USAGE_DB, ENDS),
 )
 
 
@@ -53,16 +56,21 @@ class Handles(NamedTuple):
     events: _Database
     holds: _Database
     garbage: _Database
+    usage: _Database
+    ends: _Database
 
 
 META_FORMAT: Final = b"format"  # decimal text
 META_NODE: Final = b"node"  # 16 bytes
 META_REGISTER: Final = b"register"  # decimal text: counts the changes of the camera register
 META_NEXT_STREAM: Final = b"next-stream"  # decimal text: ids below were given out, and never are again
+META_NEXT_HOLD: Final = b"next-hold"  # decimal text, likewise
 
 STREAM_KEY: Final = Struct(">I")
 TIME_KEY: Final = Struct(">IQ")
 SEQUENCE_KEY: Final = Struct(">II")
+HOLD_KEY: Final = Struct(">I")
+USAGE_KEY: Final = Struct(">I16s")
 
 START: Final = Struct("<Q")
 # sequence, epoch, run, flags, volume, end_us, size, origin_90k, samples, fragments, media_bytes, table_offset
@@ -89,6 +97,10 @@ OPEN_CHUNK: Final = Struct("<QQQQIIB")
 OPEN_SUPERSEDED: Final = 1  # a later chunk of the stream exists: its growing block is kept among the key frames too
 # end_us, cause, packets
 GAP: Final = Struct("<QBI")
+# chunks, bytes, recorded_us
+USAGE: Final = Struct("<QQQ")
+# sequence, epoch, run, end_us
+END: Final = Struct("<IIIQ")
 GAP_DTYPE: Final = np.dtype([("end_us", "<u8"), ("cause", "u1"), ("packets", "<u4")])
 TIME_KEY_DTYPE: Final = np.dtype([("stream_id", ">u4"), ("start_us", ">u8")])
 KEY_FRAME_DTYPE: Final = np.dtype([("time_us", "<i8"), ("sequence", "<u4"), ("offset", "<i8")])

@@ -19,7 +19,7 @@ from base.media import StreamConfig
 from chunks.records import Gap, GapCause
 from index import schema
 from index.register import Camera
-from index.rows import ChunkRow, KeyFrame, StreamRow, Timeline
+from index.rows import ChunkRow, KeyFrame, StreamEnd, StreamRow, Timeline
 from index.schema import CHUNK, GAP, OPEN_CHUNK, SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, TIME_MAX_US, Handles
 from index.spans import JOIN_US, join_gaps, join_spans, subtract
 from native import keyblock
@@ -118,8 +118,15 @@ class Snapshot:
         return SEQUENCE_KEY.unpack(key)[1] if is_row else 0
 
     def knows(self, stream_id: int, sequence: int) -> bool:
-        """There is a chunk of that sequence number."""
-        return self._txn.get(SEQUENCE_KEY.pack(stream_id, sequence), db=self._db.sequences) is not None
+        """There is a chunk of that sequence number, or there was one whose file is about to be deleted."""
+        key = SEQUENCE_KEY.pack(stream_id, sequence)
+        found = self._txn.get(key, db=self._db.sequences) or self._txn.get(key, db=self._db.garbage)
+        return found is not None
+
+    def end(self, stream_id: int) -> StreamEnd:
+        """Where the stream ended when its last chunk was deleted; zeros when that never was."""
+        raw = self._txn.get(STREAM_KEY.pack(stream_id), db=self._db.ends)
+        return StreamEnd() if raw is None else StreamEnd._make(schema.END.unpack(raw))
 
     def open_chunks(self) -> list[ChunkRow]:
         """Every chunk that is not sealed, by stream and sequence."""
@@ -141,8 +148,8 @@ class Snapshot:
 
     def next_sequence(self, stream_id: int) -> int:
         """The sequence number for the stream's next chunk."""
-        last = self.last_chunk(stream_id)
-        return 1 if last is None else last.sequence + 1
+        last, end = self.last_chunk(stream_id), self.end(stream_id)
+        return max(end.sequence, last.sequence if last is not None else 0) + 1
 
     def next_epoch(self, stream_id: int) -> int:
         """The number for the stream's next epoch."""
@@ -152,8 +159,8 @@ class Snapshot:
 
     def next_run(self, stream_id: int) -> int:
         """The number for the stream's next camera session."""
-        last = self.last_chunk(stream_id)
-        return 1 if last is None else last.run + 1
+        last, end = self.last_chunk(stream_id), self.end(stream_id)
+        return max(end.run, last.run if last is not None else 0) + 1
 
     # --- key frames
 

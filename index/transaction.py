@@ -20,10 +20,22 @@ import msgspec
 from base.errors import DamageError, NotFound, UserError
 from base.media import StreamConfig
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, Gap, StoredRecord
-from index import register, schema
+from index import holds, register, schema
+from index.expire import count_usage
 from index.register import Camera, RegisterCopy
-from index.rows import StreamRow
-from index.schema import CHUNK, GAP, OPEN_CHUNK, SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, TIME_MAX_US, Handles
+from index.rows import ChunkRow, StreamRow
+from index.schema import (
+    CHUNK,
+    GAP,
+    OPEN_CHUNK,
+    SEQUENCE_KEY,
+    START,
+    STREAM_KEY,
+    TIME_KEY,
+    TIME_MAX_US,
+    USAGE_KEY,
+    Handles,
+)
 from index.snapshot import GROWING_AT, Snapshot
 from index.spans import subtract
 from native import keyblock
@@ -82,6 +94,8 @@ class Transaction(Snapshot):
         if self._txn.get(SEQUENCE_KEY.pack(head.stream_id, head.sequence), db=self._db.sequences) is not None:
             self._expect_same(head)
             return
+        if self.knows(head.stream_id, head.sequence):
+            return  # condemned, and told again
         self._register_stream(head.stream_id, head.stream_name)
         self._put_config(head.stream_id, head.epoch, record.config)
         key = TIME_KEY.pack(head.stream_id, _valid_time(head.start_us))
@@ -135,7 +149,7 @@ class Transaction(Snapshot):
     def _store(self, stream_id: int, sequence: int, fragments: list[FragmentStored]) -> None:
         growth = self._growth(stream_id, sequence)
         if growth is None:
-            if self.chunk(stream_id, sequence) is None:
+            if not self.knows(stream_id, sequence):
                 raise _unknown(stream_id, sequence)
             return  # sealed: all its fragments are in
         fresh = [fragment for fragment in fragments if fragment.number > growth.fragments]
@@ -173,7 +187,7 @@ class Transaction(Snapshot):
     def _seal(self, record: ChunkSealed) -> None:
         growth = self._growth(record.stream_id, record.sequence)
         if growth is None:
-            if self.chunk(record.stream_id, record.sequence) is None:
+            if not self.knows(record.stream_id, record.sequence):
                 raise _unknown(record.stream_id, record.sequence)
             return
         if growth.block:
@@ -189,6 +203,13 @@ class Transaction(Snapshot):
         )  # fmt: skip
         self._txn.put(key, row, db=self._db.chunks)
         self._txn.delete(SEQUENCE_KEY.pack(record.stream_id, record.sequence), db=self._db.open)
+        self._count_usage(self._chunk_row(key, row), 1)
+
+    def _count_usage(self, row: ChunkRow, sign: int) -> None:
+        """A sealed chunk came (1) or went (-1)."""
+        key = USAGE_KEY.pack(row.stream_id, row.volume)
+        counted = count_usage(self._txn.get(key, db=self._db.usage), row, sign)
+        self._txn.put(key, counted, db=self._db.usage)
 
     def _declare(self, gap: Gap) -> None:
         """Add a gap where none is declared yet; one that is told again with a later end grows."""
@@ -240,10 +261,11 @@ class Transaction(Snapshot):
             self._put_number(schema.META_NEXT_STREAM, copy.next_stream)
         for camera in copy.cameras:
             self.put_camera(camera)
+        holds.restore(self, copy.holds, copy.next_hold)
         self._put_number(schema.META_REGISTER, max(copy.version, self.register_version()) + 1)
 
     def finish(self) -> RegisterCopy | None:
-        """Before the commit: the new copy of the register when streams or cameras changed."""
+        """Before the commit: the new copy of the register when streams, cameras or holds changed."""
         if not self._register_changed:
             return None
         return RegisterCopy(
@@ -252,6 +274,8 @@ class Transaction(Snapshot):
             next_stream=self._number(schema.META_NEXT_STREAM, 1),
             streams={row.name: row.id for row in self.streams()},
             cameras=self.cameras(),
+            holds=holds.holds(self),
+            next_hold=holds.next_hold(self),
         )
 
     def _register_stream(self, stream_id: int, name: str) -> None:

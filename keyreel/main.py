@@ -52,6 +52,8 @@ camera_app = typer.Typer(help="The cameras this node records.", no_args_is_help=
 app.add_typer(camera_app, name="camera")
 volume_app = typer.Typer(help="The volumes this node records to.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(volume_app, name="volume")
+hold_app = typer.Typer(help="Ranges that nothing deletes.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(hold_app, name="hold")
 VolumeArgument = Annotated[str, typer.Argument(metavar="VOLUME", help="Directory or id, as `volume list` shows it.")]
 
 
@@ -261,6 +263,51 @@ def volume_remove(
     from keyreel.volumes import remove
 
     remove(data, config, volume, force, json)
+
+
+@hold_app.command("add")
+def hold_add(
+    streams: Annotated[list[str], typer.Argument(help="Streams, like gate.main gate.sub.")],
+    data: DataOption,
+    start: Annotated[str, typer.Option(help=TIME_HELP)],
+    end: Annotated[str, typer.Option(help=TIME_HELP)],
+    reason: Annotated[str, typer.Option(help="Why it is held.")],
+    owner: Annotated[str, typer.Option(help="Who places it.")],
+    case: Annotated[str, typer.Option(help="Case or file number.")] = "",
+    expires: Annotated[str, typer.Option(help=f"When it ends by itself; never if absent. {TIME_HELP}")] = "",
+    review: Annotated[str, typer.Option(help=f"When somebody should look at it again. {TIME_HELP}")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Keep a range of streams from being deleted."""
+    from keyreel.holds import add
+
+    add(data, streams, start, end, json, reason=reason, owner=owner, case=case, expires=expires, review=review)
+
+
+@hold_app.command("list")
+def hold_list(
+    data: DataOption,
+    every: Annotated[bool, typer.Option("--all", help="Also those that were released or expired.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """The holds, and how much they keep together."""
+    from keyreel.holds import show
+
+    show(data, every, json)
+
+
+@hold_app.command("release")
+def hold_release(
+    number: Annotated[int, typer.Argument(metavar="HOLD", help="Its number, as `hold list` shows it.")],
+    data: DataOption,
+    by: Annotated[str, typer.Option(help="Who releases it.")],
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Let what a hold kept be deleted when its time comes; the hold stays on record."""
+    from keyreel.holds import let_go
+
+    let_go(data, number, by, reason, json)
 
 
 @app.command()

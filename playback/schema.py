@@ -317,6 +317,79 @@ class CamerasView(msgspec.Struct):
     cameras: list[CameraView]
 
 
+class HoldBody(_Query):
+    """A range of streams that nothing deletes until it is released or expires."""
+
+    streams: Annotated[list[Name], Meta(min_length=1, max_length=1000)]
+    start: MomentText
+    end: MomentText
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+    owner: Annotated[str, Meta(min_length=1, max_length=200, description="who places it")]
+    case: Annotated[str, Meta(max_length=200, description="case or file number")] = ""
+    expires: Annotated[MomentText | None, Meta(description="when it ends by itself; never if absent")] = None
+    review: Annotated[MomentText | None, Meta(description="when somebody should look at it again")] = None
+
+
+class HoldsQuery(_Query):
+    """Which holds: those that hold now, or all that ever were."""
+
+    all: bool = False
+
+
+class ReleaseQuery(_Query):
+    """Who releases a hold, and why."""
+
+    by: Annotated[str, Meta(min_length=1, max_length=200)]
+    reason: Annotated[str, Meta(max_length=1000)] = ""
+
+
+class KeptView(msgspec.Struct, kw_only=True):
+    """What holds keep of a stream on a volume, each chunk counted once."""
+
+    stream: str
+    volume: str
+    chunks: int
+    bytes: int
+
+
+class StreamSpanView(msgspec.Struct):
+    """A range of a stream, [start, end)."""
+
+    stream: str
+    start: MomentText
+    end: MomentText
+
+
+class HoldView(msgspec.Struct, kw_only=True):
+    """A hold. `kept` and `gone` are told where one hold is asked for or placed."""
+
+    id: int
+    streams: list[str]
+    start: MomentText
+    end: MomentText
+    reason: str
+    case: str
+    owner: str
+    created: MomentText
+    expires: MomentText | None
+    review: MomentText | None
+    active: bool
+    released: MomentText | None
+    released_by: str
+    release_reason: str
+    kept: list[KeptView] = []
+    gone: Annotated[list[StreamSpanView], Meta(description="of its range, what was deleted before it was placed")] = (
+        msgspec.field(default_factory=list)
+    )
+
+
+class HoldsView(msgspec.Struct):
+    """Holds, and what all that hold now keep together."""
+
+    holds: list[HoldView]
+    kept: list[KeptView]
+
+
 class SessionBody(_Query):
     """The API token, handed in once for a browser's session."""
 

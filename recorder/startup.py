@@ -134,7 +134,7 @@ class Past:
             since_us = last.start_us if last is not None else 0
             for path, sequence in _files(volume.root / row.name, utc(since_us).strftime("%Y-%m-%d")):
                 self._count(row.name, sequence)
-                if last is None or sequence > last.sequence:
+                if sequence >= snapshot.next_sequence(row.id):
                     found[path] = None
         return sorted(found, key=_sequence)
 
@@ -214,8 +214,7 @@ class Past:
 
     def _resume_of(self, snapshot: Snapshot, stream: StreamRow, complete: bool) -> Resume:
         """Sequences come from file names too: a file that could not be read keeps its number."""
-        last = snapshot.last_chunk(stream.id)
-        known = max(last.sequence if last is not None else 0, self._sequences.get(stream.name, 0))
+        known = max(snapshot.next_sequence(stream.id) - 1, self._sequences.get(stream.name, 0))
         next_sequence = known + (1 if complete else SEQUENCES_AWAY)
         return _resume(snapshot, stream, next_sequence, stream.id in self._crashed)
 
@@ -236,7 +235,7 @@ def resume(index: Index, volumes: list[Volume], *, complete: bool) -> dict[int, 
 def resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Mapping[bytes, Path]) -> Resume:
     """Where a stream goes on now, by the index and the names of newer files on the volumes that are there."""
     last = snapshot.last_chunk(stream.id)
-    known, since_us = (last.sequence, last.start_us) if last is not None else (0, 0)
+    known, since_us = snapshot.next_sequence(stream.id) - 1, last.start_us if last is not None else 0
     first_day = utc(since_us).strftime("%Y-%m-%d")
     named = (sequence for root in volumes.values() for _, sequence in _files(root / stream.name, first_day))
     return _resume(snapshot, stream, max([known, *named]) + 1, crashed)
@@ -244,8 +243,9 @@ def resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Map
 
 def _resume(snapshot: Snapshot, stream: StreamRow, next_sequence: int, crashed: bool) -> Resume:
     last = snapshot.last_chunk(stream.id)
-    if last is None:
-        return Resume(next_sequence=next_sequence)
+    if last is None:  # nothing yet, or all of it was deleted
+        end = snapshot.end(stream.id)
+        return Resume(next_sequence, epoch=end.epoch, run=end.run, end_us=end.end_us, gap_cause=GapCause.STOPPED)
     return Resume(
         next_sequence=next_sequence,
         epoch=last.epoch,

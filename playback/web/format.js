@@ -57,7 +57,7 @@ const CAUSES = {
   offline: "camera not reachable", "no-media": "camera sent nothing", "packet-loss": "packets lost on the network",
   overload: "this node was overloaded", stopped: "recording was stopped", crash: "recorder or machine failed",
   damage: "stored video is damaged", clock: "a clock jumped", volume: "the disk failed",
-  "not-wanted": "not to be recorded then",
+  "not-wanted": "not to be recorded then", expired: "kept for as long as it was to be",
   undecodable: "nothing a decoder could start from",
 };
 export const causeOf = (word) => CAUSES[word] ?? "cause unknown";

@@ -212,4 +212,4 @@ export class Timeline extends EventTarget {
 }
 
 const gapColour = (cause) =>
-  ["packet-loss", "damage", "overload", "volume", "crash"].includes(cause) ? "loss" : cause === "stopped" ? "quiet" : "gap";
+  ["packet-loss", "damage", "overload", "volume", "crash"].includes(cause) ? "loss" : ["stopped", "expired"].includes(cause) ? "quiet" : "gap";

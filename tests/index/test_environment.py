@@ -41,10 +41,10 @@ def test_a_second_open_in_one_process_is_refused_and_after_close_allowed(tmp_pat
 
 def test_a_newer_format_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
     with Index.open(tmp_path / "index", create=True) as index, index.write() as transaction:
-        transaction._txn.put(b"format", b"2", db=transaction._db.meta)
+        transaction._txn.put(b"format", b"3", db=transaction._db.meta)
     before = (tmp_path / "index" / "data.mdb").read_bytes()
     for readonly in (True, False):
-        with pytest.raises(FormatError, match="format 2"):
+        with pytest.raises(FormatError, match="format 3"):
             Index.open(tmp_path / "index", readonly=readonly)
     assert (tmp_path / "index" / "data.mdb").read_bytes() == before
 

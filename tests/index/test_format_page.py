@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 from struct import Struct
 
+import msgspec
 import pytest
 
 from index import register, schema
 from index.environment import MAP_BYTES
+from index.expire import Garbage, Rule
 from native import keyblock
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format" / "index.md").read_text()
@@ -32,7 +34,7 @@ def test_the_page_names_every_database_in_order() -> None:
 
 def test_the_page_names_every_meta_row() -> None:
     table = section("Databases").split("Letters")[1]
-    names = (schema.META_FORMAT, schema.META_NODE, schema.META_REGISTER, schema.META_NEXT_STREAM)
+    names = (schema.META_FORMAT, schema.META_NODE, schema.META_REGISTER, schema.META_NEXT_STREAM, schema.META_NEXT_HOLD)
     assert first_column(table) == [f"`{name.decode()}`" for name in names]
     assert f"# The index, format {schema.FORMAT_VERSION}\n" in PAGE
     assert f"| `format` | `{schema.FORMAT_VERSION}`," in PAGE
@@ -48,6 +50,10 @@ def test_the_page_names_every_meta_row() -> None:
         (schema.CHUNK, "### Chunk row, `{}`, {} bytes\n"),
         (schema.OPEN_CHUNK, "### Open chunk row, `{}` + `<Q` + block\n"),
         (schema.GAP, "### Gap row, `{}`, {} bytes\n"),
+        (schema.HOLD_KEY, "Hold `{}`;"),
+        (schema.USAGE_KEY, "stream and volume `{}`."),
+        (schema.USAGE, "### Usage row, `{}`, {} bytes\n"),
+        (schema.END, "### End row, `{}`, {} bytes\n"),
     ],
 )
 def test_layouts_are_as_on_the_page(layout: Struct, text: str) -> None:
@@ -64,6 +70,12 @@ def test_fields_are_as_on_the_page() -> None:
     assert schema.CHUNK_DTYPE.itemsize == schema.CHUNK.size
     assert schema.GAP_DTYPE.itemsize == schema.GAP.size
     assert (schema.CHUNK_SEALED, schema.OPEN_SUPERSEDED) == (1, 1)
+
+
+def test_garbage_is_as_on_the_page() -> None:
+    told = section("Garbage row")
+    assert first_column(told) == [field.name for field in msgspec.structs.fields(Garbage)]
+    assert ", ".join(f"{rule.value} {rule.name.lower()}" for rule in Rule) in told
 
 
 def test_bounds_are_as_on_the_page() -> None:
