@@ -11,7 +11,7 @@ HOUSES := base chunks clips index keyreel native playback recorder rtsp simcam s
 COMPILED := $(wildcard native/*.pyx native/*.pxd native/*.h)
 PYTEST ?=
 
-.PHONY: build demo test faults lint types check bench bench-smoke fuzz dist clean help
+.PHONY: build demo test faults hlsjs lint types check bench bench-smoke fuzz dist clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +43,12 @@ test: lint types
 # Broken disks and killed recoveries at length; `make test` has the shorter part.
 faults: $(VENV)/.tested
 	KEYREEL_FAULTS=long $(BIN)/python -m pytest tests/faults $(PYTEST)
+
+# What one test plays HLS with; nothing of it goes into the product.
+build/npm/node_modules/hls.js/package.json:
+	npm install --silent --no-save --no-audit --no-fund --prefix build/npm hls.js@1.7.4
+
+hlsjs: build/npm/node_modules/hls.js/package.json
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
