@@ -21,6 +21,7 @@ from index.holds import Hold
 
 Transport = Literal["tcp", "udp"]
 RecordMode = Literal["continuous", "schedule", "demand"]
+Priority = Literal["low", "normal", "high"]
 PRE_RECORD_S_MAX: Final = 60
 FORMAT_VERSION: Final = 2
 FORMAT_WITHOUT_HOLDS: Final = 1  # read too
@@ -69,6 +70,7 @@ class Camera(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     schedule: str = ""  # of base.schedule; for record="schedule"
     pre_record_s: int = 0  # how much before a recording's cause is kept
     demanded_until_us: int = 0  # somebody asked for a recording until then, UTC µs
+    priority: Priority = "normal"  # who gives way when disk or CPU cannot keep up
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.id):
@@ -84,6 +86,8 @@ class Camera(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
             raise UserError(f"camera {self.id}: transport is tcp or udp", reason="bad-camera")
         if len(self.note.encode("utf-8", "replace")) > NOTE_BYTES_MAX:
             raise UserError(f"camera {self.id}: the note is longer than {NOTE_BYTES_MAX} bytes", reason="bad-camera")
+        if self.priority not in get_args(Priority):
+            raise UserError(f"camera {self.id}: priority is low, normal or high", reason="bad-camera")
         self._check_recording()
 
     def _check_recording(self) -> None:

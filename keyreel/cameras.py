@@ -94,12 +94,12 @@ def show(data: Path, as_json: bool) -> None:
         return
     rows = [
         [
-            c.id, "yes" if c.enabled else "no", c.schedule or c.record, c.transport, redact(c.main),
+            c.id, "yes" if c.enabled else "no", c.schedule or c.record, c.priority, c.transport, redact(c.main),
             redact(c.sub or ""), c.note,
         ]
         for c in cameras
     ]  # fmt: skip
-    table(["camera", "enabled", "record", "transport", "main", "sub", "note"], rows, "no camera is registered")
+    table(["camera", "enabled", "record", "priority", "transport", "main", "sub", "note"], rows, "no camera is registered")
 
 
 def ask_recording(data: Path, camera_id: str, seconds: int, as_json: bool) -> None:

@@ -118,6 +118,9 @@ def camera_add(
     record: Annotated[str, typer.Option(help="continuous, schedule or demand.")] = "continuous",
     schedule: Annotated[str, typer.Option(help="When to record, like 'mon-fri 07:00-19:00; sat 09:00-12:00'.")] = "",
     pre_record: Annotated[int, typer.Option(help="Keep so much before a recording begins, seconds.")] = 0,
+    priority: Annotated[
+        str, typer.Option(help="low, normal or high: who gives way when the node cannot keep up.")
+    ] = "normal",
     replace: Annotated[bool, typer.Option("--replace", help="Change a camera that is registered already.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -137,6 +140,7 @@ def camera_add(
         record=record,  # type: ignore[arg-type]
         schedule=schedule,
         pre_record_s=pre_record,
+        priority=priority,  # type: ignore[arg-type]
     )
     add(data, [camera], replace=replace, as_json=json)
 

@@ -37,6 +37,7 @@ def camera_view(camera: Camera) -> CameraView:
         record=camera.record,
         schedule=camera.schedule,
         pre_record_s=camera.pre_record_s,
+        priority=camera.priority,
         demanded_until=format_time(camera.demanded_until_us) if camera.demanded_until_us > wall_us() else None,
     )
 
@@ -71,6 +72,7 @@ async def put_camera(ask: Ask[NoQuery, CameraBody]) -> web.Response:
         record=body.record,
         schedule=body.schedule,
         pre_record_s=body.pre_record_s,
+        priority=body.priority,
     )
 
     def write() -> bool:

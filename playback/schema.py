@@ -286,6 +286,9 @@ class CameraBody(_Query):
         str, Meta(max_length=500, description="when to record, like mon-fri 07:00-19:00; sat,sun 09:00-12:00")
     ] = ""
     pre_record_s: Annotated[int, Meta(ge=0, le=60, description="kept before a recording begins, s")] = 0
+    priority: Annotated[
+        Literal["low", "normal", "high"], Meta(description="who gives way when disk or CPU cannot keep up: low first")
+    ] = "normal"
 
 
 class RecordBody(_Query):
@@ -308,6 +311,7 @@ class CameraView(msgspec.Struct, kw_only=True):
     record: str
     schedule: str
     pre_record_s: int
+    priority: str
     demanded_until: MomentText | None
 
 

@@ -183,7 +183,9 @@ def _same_call(session: Session, wanted: tuple[Camera, str] | None) -> bool:
 
 
 def _connection(camera: Camera) -> Camera:
-    return msgspec.structs.replace(camera, record="continuous", schedule="", pre_record_s=0, demanded_until_us=0)
+    return msgspec.structs.replace(
+        camera, record="continuous", schedule="", pre_record_s=0, demanded_until_us=0, priority="normal"
+    )
 
 
 def _wanted(cameras: list[Camera]) -> dict[str, tuple[Camera, str]]:

@@ -54,6 +54,19 @@ def test_the_copy_beside_the_index_follows_and_is_private(index: Index) -> None:
     assert copy.cameras == []
 
 
+def test_a_register_from_before_priorities_is_read(index: Index) -> None:
+    """A row and a copy without the field: the camera is of normal priority."""
+    path = register_path(index.path)
+    with index.write() as transaction:
+        transaction.put_camera(Camera(id="gate", main="rtsp://a"))
+    old = msgspec.json.decode(path.read_bytes())
+    del old["cameras"][0]["priority"]
+    path.write_bytes(msgspec.json.encode(old))
+    copy = read_copy(path)
+    assert copy is not None
+    assert copy.cameras[0].priority == "normal"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -72,6 +85,7 @@ def test_the_copy_beside_the_index_follows_and_is_private(index: Index) -> None:
         {"id": "a", "main": "rtsp://a", "sub": "secret"},
         {"id": "a", "main": "rtsp://a", "transport": "sctp"},
         {"id": "a", "main": "rtsp://a", "note": "x" * 2000},
+        {"id": "a", "main": "rtsp://a", "priority": "urgent"},
     ],
 )
 def test_a_wrong_camera_cannot_be_made_and_no_secret_is_told(fields: dict[str, str]) -> None:

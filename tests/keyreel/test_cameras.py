@@ -30,6 +30,13 @@ def test_a_thousand_cameras_from_one_file(tmp_path: Path) -> None:
     assert cameras["cam7"] == Camera(id="cam7", main="rtsp://10.0.0.7/main", sub="rtsp://h/7", transport="udp")
 
 
+def test_priorities_from_a_file(tmp_path: Path) -> None:
+    read = read_csv(_csv(tmp_path, "id,main,priority\na,rtsp://h/a,high\nb,rtsp://h/b,\n"))
+    assert [camera.priority for camera in read] == ["high", "normal"]
+    with pytest.raises(UserError, match="line 2: camera a: priority is low, normal or high"):
+        read_csv(_csv(tmp_path, "id,main,priority\na,rtsp://h/a,9\n"))
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

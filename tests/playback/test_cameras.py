@@ -12,12 +12,13 @@ async def test_a_camera_is_added_replaced_and_removed(node: Node, index: Index) 
     added = await node.http.post(url, json=GATE)
     assert added.status == 201
     assert added.headers["Location"] == f"{CAMERAS}/gate"
-    replaced = await node.http.post(url, json={**GATE, "transport": "udp"})
+    replaced = await node.http.post(url, json={**GATE, "transport": "udp", "priority": "high"})
     assert replaced.status == 200
     with index.read() as snapshot:
         camera = snapshot.camera("gate")
     assert camera is not None
-    assert (camera.main, camera.transport) == (GATE["main"], "udp")
+    assert (camera.main, camera.transport, camera.priority) == (GATE["main"], "udp", "high")
+    assert (await (await node.get(f"{CAMERAS}/gate")).json())["priority"] == "high"
     assert (await node.http.delete(f"{url}/gate")).status == 204
     await node.problem("DELETE", f"{CAMERAS}/gate", 404)
     await node.problem("GET", f"{CAMERAS}/gate", 404)
@@ -38,6 +39,7 @@ async def test_a_bad_camera_is_refused_in_words_without_its_password(node: Node)
         ({"main": "rtsp://***@10.0.0.1/main"}, "password"),
         ({"sub": "rtsp://"}, "names no host"),
         ({"transport": "carrier-pigeon"}, "transport"),
+        ({"priority": "urgent"}, "priority"),
         ({"colour": "red"}, "colour"),
     ):
         body = await node.problem("POST", CAMERAS, 400, json={**GATE, **change})
