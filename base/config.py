@@ -39,6 +39,9 @@ class RecorderConfig(_Section, frozen=True):
     queue_bytes_max: Annotated[
         int, Meta(ge=16 * MIB, le=64 * GIB, description="media waiting for one volume's writer, bytes")
     ] = 256 * MIB
+    receive_bytes_max: Annotated[
+        int, Meta(ge=16 * MIB, le=64 * GIB, description="media being received, of all cameras, bytes")
+    ] = 512 * MIB
     unit_bytes_max: Annotated[int, Meta(ge=64 * KIB, le=64 * MIB, description="largest access unit, bytes")] = 8 * MIB
     backoff_min_s: Annotated[float, Meta(ge=0.1, le=60, description="first wait after a camera failed, s")] = 1.0
     backoff_max_s: Annotated[float, Meta(ge=0.1, le=3600, description="longest wait between attempts, s")] = 30.0
@@ -212,8 +215,9 @@ def _check(config: Config, where: str) -> None:
     recorder, api = config.recorder, config.api
     if recorder.backoff_min_s > recorder.backoff_max_s:
         raise ConfigError(f"{where}: recorder.backoff_min_s is above recorder.backoff_max_s; swap or lower it")
-    if recorder.unit_bytes_max * 2 > recorder.queue_bytes_max:
-        raise ConfigError(f"{where}: recorder.queue_bytes_max must hold two units of unit_bytes_max; raise it")
+    for key in ("queue_bytes_max", "receive_bytes_max"):
+        if recorder.unit_bytes_max * 2 > getattr(recorder, key):
+            raise ConfigError(f"{where}: recorder.{key} must hold two units of unit_bytes_max; raise it")
     if not api.loopback and api.token is None:
         raise ConfigError(
             f"{where}: api.listen {api.listen} can be reached from other machines, so an API token is needed: "

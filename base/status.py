@@ -83,6 +83,22 @@ class ClockStatus(msgspec.Struct, kw_only=True):
     last_step_us: int = 0  # by so much
 
 
+OverloadCause = Literal["disk", "cpu"]
+
+
+class OverloadStatus(msgspec.Struct, kw_only=True):
+    """One time in which disk or CPU could not keep up."""
+
+    cause: OverloadCause
+    volume: str = ""  # id and path of the one that was too slow
+    path: str = ""
+    since_us: int
+    until_us: int = 0  # 0 while it lasts
+    streams: int = 0  # that lost something
+    waiting: int = 0  # of them, not recorded at this moment
+    dropped_gops: int = 0  # of paused cameras nobody knows how many
+
+
 class RecorderStatus(msgspec.Struct, kw_only=True):
     """The recorder process as a whole."""
 
@@ -98,6 +114,10 @@ class RecorderStatus(msgspec.Struct, kw_only=True):
     clock: ClockStatus | None = None
     streams: list[StreamStatus] = []
     volumes: list[VolumeStatus] = []
+    media_bytes: int = 0  # media in memory, and the bound of it
+    media_bytes_max: int = 0
+    overload_episodes: int = 0  # since the recorder started
+    overloads: list[OverloadStatus] = []  # of now, then those that are over, newest first
 
 
 def write_status(path: Path, status: RecorderStatus) -> None:

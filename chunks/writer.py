@@ -2,10 +2,10 @@
 
 Kept true: records are handed on in order, and only after their bytes, their file's size and its name are on stable
 storage; files are made beneath the directory that was opened at the start, so never on the disk under a mount that
-left; the bytes queued or not yet synced never pass `queue_bytes_max`; the first error of a write or a sync is
-final for the volume, nothing is tried again, and what was not synced stays in memory (`unsynced`) to be written
-elsewhere. A thread that its disk keeps waiting can be given up: from then on it tells nothing more. Calls come from one
-thread (the event loop); none of them waits for a disk.
+left; the memory of what is queued or not yet synced never passes `queue_bytes_max`; the first error of a write or a
+sync is final for the volume, nothing is tried again, and what was not synced stays in memory (`unsynced`) to be
+written elsewhere. A thread that its disk keeps waiting can be given up: from then on it tells nothing more. Calls come
+from one thread (the event loop); none of them waits for a disk.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from chunks.volume import Volume
 from native.moof import Fragment
 
 SYNC_EACH_MAX: Final = 8  # dirty files up to which each is synced, so as not to wait for others' work on the disk
+COMMIT_PARTS: Final = 4  # a commit comes early when this part of the bound is written and not synced
 GATHER_S: Final = 0.05  # pause after an emptied queue: one waking then serves many fragments, 20 a second at most
 PREALLOCATE_BYTES: Final = 4 << 20  # of every open chunk at most this lies idle, also on a nearly full disk
 CACHE_STEP_BYTES: Final = 1 << 20  # small: the kernel then writes into pages it just got back, fresh ones cost most
@@ -102,8 +103,11 @@ class VolumeWriter:
         self._lost: list[Held] = []
         self.given = False  # until then a failed volume still takes fragments, to give them back with the others
         self._thread = threading.Thread(target=self._run, name=f"volume {volume.root}", daemon=True)
-        self._queued = 0  # bytes ever queued; written by the caller's thread only
-        self._released = 0  # bytes ever synced; written by the writer's thread only
+        # Bytes of memory ever queued, written by the caller's thread alone, and ever synced, by the writer's thread:
+        self._queued = 0
+        self._released = 0
+        self._queued_of: dict[int, int] = {}  # by stream
+        self._released_of: dict[int, int] = {}
         # The writer thread's own:
         self._root_handle = -1
         self._open: set[OpenChunk] = set()
@@ -119,8 +123,17 @@ class VolumeWriter:
 
     @property
     def queue_bytes(self) -> int:
-        """Bytes handed over and not yet on stable storage."""
+        """Memory of what was handed over and is not yet on stable storage."""
         return self._queued - self._released
+
+    def queue_bytes_of(self, stream_id: int) -> int:
+        """One stream's part of `queue_bytes`."""
+        return self._queued_of.get(stream_id, 0) - self._released_of.get(stream_id, 0)
+
+    def queued_streams(self) -> int:
+        """How many streams have something in the queue."""
+        released = self._released_of
+        return sum(queued > released.get(stream_id, 0) for stream_id, queued in self._queued_of.items())
 
     def start(self) -> None:
         """Start the thread."""
@@ -171,7 +184,7 @@ class VolumeWriter:
         gap: Gap | None = None,
     ) -> bool:
         """Queue a fragment as the chunk's next. False, and nothing queued, at the bound or after `unsynced`."""
-        if self.given or self._queued - self._released + fragment.media_bytes > self.queue_bytes_max:
+        if self.given or self._queued - self._released + fragment.memory_bytes > self.queue_bytes_max:
             return False
         head, number, offset = chunk.head, chunk.fragments + 1, chunk.size
         gap_start_us, gap_end_us, cause, packets = (0, 0, 0, 0)
@@ -193,7 +206,8 @@ class VolumeWriter:
         chunk.size = offset + length
         chunk.end_us = end_us
         chunk.media_bytes += media_bytes
-        self._queued += length
+        self._queued += fragment.memory_bytes
+        self._queued_of[head.stream_id] = self._queued_of.get(head.stream_id, 0) + fragment.memory_bytes
         self._jobs.put((self._write, chunk, fragment, record))
         return True
 
@@ -247,7 +261,7 @@ class VolumeWriter:
                 if self._jobs.empty():
                     time.sleep(GATHER_S)
             now_s = time.monotonic()
-            if now_s >= due_s or self._held_bytes >= self.queue_bytes_max // 2:
+            if now_s >= due_s or self._held_bytes >= self.queue_bytes_max // COMMIT_PARTS:
                 self._commit()
                 due_s = now_s + self._sync_interval_s
 
@@ -300,7 +314,7 @@ class VolumeWriter:
         self.written_bytes += fragment.write(chunk._handle, record.offset)
         chunk._table.add(fragment.table_record(record.offset), record.offset, key=record.key)
         self._dirty[chunk] = None
-        self._held_bytes += record.length
+        self._held_bytes += fragment.memory_bytes
         self._records.append(record)
 
     def _seal(self, chunk: OpenChunk, _fragment: None, _record: None) -> None:
@@ -356,8 +370,9 @@ class VolumeWriter:
         """What is durable now; from here on it is nobody's to replay."""
         for chunk in self._dirty:
             chunk.durable_size = chunk.durable_size or chunk.header_size
-        for chunk, _, record in self._held:
+        for chunk, fragment, record in self._held:
             chunk.durable_size = record.offset + record.length
+            self._released_of[record.stream_id] = self._released_of.get(record.stream_id, 0) + fragment.memory_bytes
         records, self._records = self._records, []
         self._held.clear()
         self._released += self._held_bytes

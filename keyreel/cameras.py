@@ -99,7 +99,9 @@ def show(data: Path, as_json: bool) -> None:
         ]
         for c in cameras
     ]  # fmt: skip
-    table(["camera", "enabled", "record", "priority", "transport", "main", "sub", "note"], rows, "no camera is registered")
+    table(
+        ["camera", "enabled", "record", "priority", "transport", "main", "sub", "note"], rows, "no camera is registered"
+    )
 
 
 def ask_recording(data: Path, camera_id: str, seconds: int, as_json: bool) -> None:

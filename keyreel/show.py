@@ -13,7 +13,7 @@ import msgspec
 from base.clock import wall_us
 from base.datadir import DataDir
 from base.errors import NotFound, UserError
-from base.status import RecorderStatus, StreamStatus, read_status
+from base.status import OverloadStatus, RecorderStatus, StreamStatus, read_status
 from base.units import US, format_time, parse_time
 from index import Index, Snapshot
 from keyreel.cameras import open_index
@@ -67,7 +67,18 @@ def show_status(data: Path, as_json: bool) -> None:
     for volume in status.volumes if status else []:
         why = f" ({volume.reason}): {volume.detail}" if volume.reason else ""
         print(f"volume {volume.path}: {volume.state}, {bytes_text(volume.free_bytes)} free{why}")
+    for overload in status.overloads if status else []:
+        print(overload_line(overload))
     table(STREAM_HEAD, [stream_line(stream) for stream in streams], "no camera is registered and nothing is recorded")
+
+
+def overload_line(overload: OverloadStatus) -> str:
+    """One time of overload in one line."""
+    until = f"to {format_time(overload.until_us)}" if overload.until_us else f"lasts, {overload.waiting} streams wait"
+    where = f" of {overload.path}" if overload.path else ""
+    lost = f"{overload.streams} streams lost {overload.dropped_gops} GOPs" if overload.dropped_gops else ""
+    paused = lost or f"{overload.streams} streams paused"
+    return f"overload: {overload.cause}{where}, from {format_time(overload.since_us)} {until}; {paused}"
 
 
 def stream_line(stream: dict[str, Any]) -> list[str]:

@@ -153,6 +153,12 @@ cdef class Fragment:
         return self.video_extent.size + self.audio_extent.size - self.audio_skip_bytes
 
     @property
+    def memory_bytes(self):
+        """What holding it costs: its media, its tables, and about 2 KiB for the objects around it."""
+        return (self.video_extent.size + self.audio_extent.size + 2048
+                + 64 * (self.video_count + self.audio_count))
+
+    @property
     def camera_us(self):
         """As given to `prepare`: what a second writing of the fragment repeats."""
         return self.fields.camera_us

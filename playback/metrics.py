@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from base.clock import wall_us
-from base.status import RecorderStatus, VolumeState
+from base.status import OverloadCause, RecorderStatus, VolumeState
 from playback.calls import Ask, NoQuery
 from playback.context import INDEX_LANE, Bound, Context
 from playback.streams import FRESH_US
@@ -94,6 +94,7 @@ class _RecorderCollector(Collector):
         if status is not None and up:
             yield from _stream_metrics(status, now_us)
             yield from _volume_metrics(status)
+            yield from _overload_metrics(status)
 
 
 def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
@@ -119,6 +120,23 @@ def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
         for stream in status.streams:
             counter.add_metric((stream.name,), float(getattr(stream, field)))
         yield counter
+
+
+def _overload_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    now = [one for one in status.overloads if not one.until_us]
+    active = GaugeMetricFamily("keyreel_overload_active", "1 while disk or CPU cannot keep up", labels=("cause",))
+    waiting = GaugeMetricFamily("keyreel_overload_waiting_streams", "Left out at this moment", labels=("cause",))
+    for cause in get_args(OverloadCause):
+        active.add_metric((cause,), float(any(one.cause == cause for one in now)))
+        waiting.add_metric((cause,), float(sum(one.waiting for one in now if one.cause == cause)))
+    yield active
+    yield waiting
+    yield CounterMetricFamily("keyreel_overload_episodes", "Times of overload begun", value=status.overload_episodes)
+    yield GaugeMetricFamily("keyreel_media_memory_bytes", "Media in the recorder's memory", value=status.media_bytes)
+    text = "Bound of the media in the recorder's memory"
+    yield GaugeMetricFamily("keyreel_media_memory_bound_bytes", text, value=status.media_bytes_max)
+    text = "How late the recorder's event loop is at worst"
+    yield GaugeMetricFamily("keyreel_loop_lag_seconds", text, value=status.loop_lag_ms / 1e3)
 
 
 def _volume_metrics(status: RecorderStatus) -> Iterator[Metric]:

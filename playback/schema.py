@@ -83,6 +83,29 @@ class VolumesView(msgspec.Struct, kw_only=True):
     volumes: list[VolumeView]
 
 
+class OverloadView(msgspec.Struct, kw_only=True):
+    """One time in which disk or CPU could not keep up, and streams were left out by priority."""
+
+    cause: Annotated[str, Meta(description="disk or cpu")]
+    volume: str = ""
+    path: str = ""
+    start: MomentText
+    end: Annotated[MomentText | None, Meta(description="null while it lasts")] = None
+    streams: Annotated[int, Meta(description="that lost something")] = 0
+    waiting: Annotated[int, Meta(description="of them, not recorded at this moment")] = 0
+    dropped_gops: Annotated[int, Meta(description="0 for paused cameras, of which nobody knows how many")] = 0
+
+
+class OverloadsView(msgspec.Struct, kw_only=True):
+    """The alarm: whether the node keeps up, and the times it did not since the recorder started, newest first."""
+
+    now: MomentText
+    recorder: RecorderView
+    active: bool
+    episodes: Annotated[int, Meta(description="since the recorder started; the newest are listed")] = 0
+    overloads: list[OverloadView]
+
+
 class StreamsView(msgspec.Struct, kw_only=True):
     """All streams of the node."""
 

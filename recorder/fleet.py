@@ -21,6 +21,7 @@ from chunks.writer import Held, VolumeWriter
 from index import Camera, Index, Snapshot, StreamRow
 from recorder.admission import SPREAD_S_PER_100, Admission
 from recorder.committer import Committer
+from recorder.overload import Overload
 from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.prerecord import Ring, RingBudget
 from recorder.session import Session
@@ -49,6 +50,7 @@ class Fleet:
         share: Share,
     ) -> None:
         self.sessions: dict[str, Session] = {}
+        self.overload = Overload(clock)
         self._index = index
         self._committer = committer
         self._volumes = volumes
@@ -109,6 +111,7 @@ class Fleet:
                 clock=self.stored,
                 pick_volume=self._volumes.pick,
                 ring=Ring(0, self._ring_budget),
+                overload=self.overload,
             )
         session = Session(
             pipeline,
@@ -142,6 +145,7 @@ class Fleet:
 
     def follow_intents(self, wall_us: int) -> None:
         """Begin and end recordings by schedule and request; called about once a second."""
+        self.overload.tick()
         for session in self.sessions.values():
             session.follow_intent(wall_us)
 

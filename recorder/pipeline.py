@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from base.clock import Clock, wall_clock_state
 from base.errors import KeyreelError
 from base.media import AudioConfig, StreamConfig, VideoCodec, VideoConfig
@@ -21,14 +19,13 @@ from base.units import ticks_to_us, us_to_90k
 from chunks.records import ChunkHead, ClockState, Gap, GapCause
 from chunks.writer import Held, OpenChunk, VolumeWriter
 from index import StreamRow
+from recorder.overload import TEXT, WORD, Overload, Standing
 from recorder.prerecord import Ring
 from recorder.replay import replay, ticks_to_rate
 from recorder.wallclock import WallClock
 
 if TYPE_CHECKING:
     from native.moof import Fragment
-
-log = structlog.get_logger("recorder.pipeline")
 
 # RTCP's word on lip sync is taken when it is this near to what arrival says; farther off, the camera's NTP is nonsense.
 SENDER_REPORT_TRUST_US: Final = 2_000_000
@@ -103,6 +100,7 @@ class Pipeline:
         clock: Clock,
         pick_volume: Callable[[VolumeWriter | None], VolumeWriter | None],
         ring: Ring | None = None,
+        overload: Overload | None = None,
     ) -> None:
         self.stream = stream
         self.config = resume.config
@@ -122,6 +120,8 @@ class Pipeline:
         self._absent: GapCause | None = resume.gap_cause if resume.end_us else None
         self._slot = 0
         self._ring = ring
+        self._overload = overload or Overload(clock)
+        self.standing = Standing(stream.id)
         self._standby = False
 
     @property
@@ -163,6 +163,7 @@ class Pipeline:
             return
         self._seal()
         self._run = None
+        self._overload.leave(self.standing)
         self._forget_ring()
         if not self._standby:
             self._absent = cause
@@ -190,7 +191,7 @@ class Pipeline:
 
     def absence(self, now_us: int) -> Gap | None:
         """The gap that is open now, up to `now_us`; None while recording or when nothing was ever stored."""
-        in_run = self._run is not None and not self._standby
+        in_run = self._run is not None and not self._standby and self.standing.gate is None
         if in_run or self._absent is None or not self._resume.end_us or now_us <= self._resume.end_us:
             return None
         return Gap(self.stream.id, self._resume.end_us, now_us, self._absent)
@@ -260,14 +261,38 @@ class Pipeline:
             self._ring.hold(fragment)
 
     def _store(self, run: _Run, fragment: Fragment) -> None:
+        if not fragment.key and (run.chunk is None or self._absent is not None or not run.chunk.fragments):
+            self._absent = self._absent or (GapCause.UNDECODABLE if run.chunk is None else GapCause.OVERLOAD)
+            return
+        if not self._admitted(fragment):
+            self._refuse(fragment)
+            return
         if fragment.key and (run.chunk is None or self._chunk_is_over(run, fragment)):
             self._open(run, fragment)
-        if run.chunk is None:
-            self._drop(GapCause.UNDECODABLE)
-        elif not fragment.key and (self._absent is not None or not run.chunk.fragments):
-            self._drop(self._absent or GapCause.OVERLOAD)
-        else:
+        if run.chunk is not None:
             self._append(run, run.chunk, fragment)
+        else:
+            self._absent = self._absent or GapCause.UNDECODABLE
+
+    def _admitted(self, fragment: Fragment) -> bool:
+        """Whether its volume takes the fragment; a GOP may begin on another volume that does."""
+        writer = self._writer
+        if writer is None or self._overload.admits(writer, self.standing, fragment):
+            return True
+        other = self._pick_volume(writer) if fragment.key else None
+        if other is None or other is writer or not self._overload.admits(other, self.standing, fragment):
+            return False
+        self._seal()
+        self._writer = other
+        return True
+
+    def _refuse(self, fragment: Fragment) -> None:
+        """There is no room: the whole GOP, or the rest of it, becomes part of a gap."""
+        if fragment.key or self._absent is None:
+            self.counters.dropped_gops += 1
+            self._overload.dropped(self.standing)
+        self._absent = self._absent or GapCause.OVERLOAD
+        self.undecodable, self.waiting_for = TEXT, WORD
 
     def _restart_run(self, run: _Run) -> _Run:
         """The media clock jumped: same camera session, new run."""
@@ -295,9 +320,9 @@ class Pipeline:
             gap=self._gap_before(run, fragment, start_us),
         )
         if not accepted:
-            self._drop(GapCause.OVERLOAD)
+            self._refuse(fragment)
             return
-        self._absent = None
+        self._absent, self.undecodable = None, ""
         self._resume.end_us = end_us
         self.last_pts_90k, self.last_start_us = fragment.first_pts_90k, start_us
         self._count(fragment, end_us)
@@ -316,14 +341,6 @@ class Pipeline:
         lost_us = run.wall.wall_us(fragment.loss[0])
         whole_us = max(run.wall.wall_us(fragment.loss[1]), lost_us + 1)
         return Gap(self.stream.id, lost_us, whole_us, GapCause.PACKET_LOSS, fragment.lost_packets)
-
-    def _drop(self, cause: GapCause) -> None:
-        if self._absent is not None:
-            return
-        self._absent = cause
-        if cause is GapCause.OVERLOAD:
-            self.counters.dropped_gops += 1
-            log.warning("volume queue full; dropping to the next key frame", stream=self.stream.name)
 
     def _count(self, fragment: Fragment, end_us: int) -> None:
         counters = self.counters

@@ -15,6 +15,7 @@ from typing import Final
 from base.media import VideoConfig
 from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
 from chunks.codecs import codec_string, dimensions
+from native.slab import pool
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.session import Session
@@ -50,6 +51,7 @@ class Reporter:
 
     def write(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
         """Replace the file with the state of this moment."""
+        used_bytes, _, bound_bytes = pool()
         status = RecorderStatus(
             pid=os.getpid(),
             started_us=self._started_us,
@@ -63,6 +65,10 @@ class Reporter:
             clock=fleet.stored.status(),
             streams=[self._stream(now_us, session) for session in fleet.sessions.values()],
             volumes=self._volume_states(),
+            media_bytes=used_bytes,
+            media_bytes_max=bound_bytes,
+            overload_episodes=fleet.overload.alarms.count,
+            overloads=fleet.overload.alarms.told(),
         )
         write_status(self._path, status)
 

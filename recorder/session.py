@@ -30,6 +30,7 @@ from recorder.admission import Admission, neighbourhood
 from recorder.backoff import Backoff
 from recorder.dial import dial
 from recorder.intent import wanted
+from recorder.overload import rank_of
 from recorder.pipeline import Pipeline
 from rtsp.sdp import Presentation, Track
 from sources.contract import Source
@@ -82,6 +83,7 @@ class Session:
     ) -> None:
         self.pipeline = pipeline
         self.camera = camera
+        self._take_rank()
         self.url = url
         self.state: StreamState = "connecting"
         self.reason = ""
@@ -144,9 +146,13 @@ class Session:
                 self._enter("standby", "not-wanted", STANDBY_TEXT[self.camera.record])
 
     def change(self, camera: Camera) -> None:
-        """The camera is to be recorded at other times; its connection is the same."""
+        """The camera is to be recorded at other times or with another priority; its connection is the same."""
         self.camera = camera
+        self._take_rank()
         self.follow_intent(self._clock.wall_us())
+
+    def _take_rank(self) -> None:
+        self.pipeline.standing.rank = rank_of(self.camera.priority, self.pipeline.stream.name)
 
     def clock_offset_us(self) -> int | None:
         """The camera's clock minus ours, µs, when RTCP told; includes the network's delay."""

@@ -45,6 +45,7 @@ class Share:
             node,
             queue_bytes_max=node.queue_bytes_max // self.workers,
             pre_record_bytes_max=node.pre_record_bytes_max // self.workers,
+            receive_bytes_max=node.receive_bytes_max // self.workers,
             handshakes_max=max(1, node.handshakes_max // self.workers),
         )
         return msgspec.structs.replace(config, recorder=part)

@@ -19,6 +19,7 @@ from base.errors import KeyreelError, VolumeError
 from chunks.records import StoredRecord
 from chunks.volume import Volume
 from chunks.writer import OpenChunk, VolumeWriter
+from native.slab import configure
 from recorder.share import WHOLE, Share
 from recorder.slot import PROBE_NAME, Settle, Slot
 
@@ -80,6 +81,7 @@ class Volumes:
         for volume_id in draining:
             self.slots[volume_id].draining = True
         self._streams: dict[bytes, int] = {}
+        self._bound_memory()
 
     def _slot(self, volume_id: bytes, path: Path) -> Slot:
         return Slot(
@@ -129,6 +131,13 @@ class Volumes:
             self.slots[volume_id].draining = volume_id in draining
         for volume_id in [volume_id for volume_id in self.slots if volume_id not in volumes]:
             self.slots.pop(volume_id).leave()
+        self._bound_memory()
+
+    def _bound_memory(self) -> None:
+        """All media in memory: what waits for each volume, what is kept for cameras that stand by, what is received."""
+        config = self._config
+        waiting = config.queue_bytes_max * max(len(self.slots), 1)
+        configure(waiting + config.pre_record_bytes_max + config.receive_bytes_max)
 
     def tick(self) -> None:
         """The watchdog."""
@@ -170,10 +179,14 @@ class Volumes:
         return best.writer
 
     def _score(self, slot: Slot, leaving: bool = False) -> float:
-        """Free bytes per stream, less where syncs are slow."""
-        assert slot.writer is not None
+        """Free bytes per stream, less where syncs are slow or much waits for the disk."""
+        writer = slot.writer
+        assert writer is not None
         streams = self.streams(slot) + (not leaving)
-        return slot.free_bytes / max(streams, 1) / max(1.0, slot.writer.last_sync_s / SLOW_SYNC_S)
+        asked_s = writer.busy_since_s
+        sync_s = max(writer.last_sync_s, time.monotonic() - asked_s if asked_s else 0.0)
+        room = max(0.0, 1 - writer.queue_bytes / max(writer.queue_bytes_max, 1))
+        return slot.free_bytes / max(streams, 1) / max(1.0, sync_s / SLOW_SYNC_S) * room
 
 
 def _works(slot: Slot) -> bool:

@@ -49,7 +49,7 @@ def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path, shim_library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Tell `tmp_path/bad`, for every process started from now on, to be `eio`, `sync-eio`, `hang` or `ok`."""
+    """Tell `tmp_path/bad`, for processes started from now on: `eio`, `sync-eio`, `hang`, `slow N` (bytes/s) or `ok`."""
     control = tmp_path / "disk-control"
     control.write_text("ok")
     monkeypatch.setenv("LD_PRELOAD", str(shim_library))

@@ -1,6 +1,6 @@
 /* A disk that fails or hangs on demand, for one live process: LD_PRELOAD=diskshim.so DISKSHIM=FOLDER CONTROL.
  * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "sync-eio" syncs alone,
- * "hang" holds every call until the file says something else. With DISKSHIM_KILL_AT=N the process dies by SIGKILL in the
+ * "hang" holds every call until the file says something else, "slow N" lets N bytes a second be written. With DISKSHIM_KILL_AT=N the process dies by SIGKILL in the
  * N-th call, before it is done. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,13 +25,40 @@ static int said(const char *word) {
 
 static int bad_path(const char *path, int sync);
 
-static int bad(int fd, int sync) {
-    char link[64], path[4096];
+static char *path_of(int fd, char *path, size_t room) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length < 0) return 0;
-    path[length] = 0;
-    return bad_path(path, sync);
+    ssize_t length = readlink(link, path, room - 1);
+    path[length < 0 ? 0 : length] = 0;
+    return path;
+}
+
+static int bad(int fd, int sync) {
+    char path[4096];
+    return bad_path(path_of(fd, path, sizeof path), sync);
+}
+
+/* What the disk takes for so many bytes; it ends early when the disk is no longer slow. */
+static void wait_for(int fd, size_t size) {
+    char path[4096], text[32];
+    const char *folder = getenv("DISKSHIM"), *control = getenv("DISKSHIM_CONTROL");
+    if (!folder || !control || strncmp(path_of(fd, path, sizeof path), folder, strlen(folder)) != 0) return;
+    for (long taken_us = 0;; taken_us += 20000) {
+        long rate = 0;
+        FILE *file = fopen(control, "r");
+        if (file) {
+            if (!fgets(text, sizeof text, file) || sscanf(text, "slow %ld", &rate) != 1) rate = 0;
+            fclose(file);
+        }
+        if (rate <= 0 || taken_us >= (double)size * 1e6 / rate) return;
+        usleep(20000);
+    }
+}
+
+static size_t size_of(const struct iovec *parts, int count) {
+    size_t size = 0;
+    for (int i = 0; i < count; i++) size += parts[i].iov_len;
+    return size;
 }
 
 static int bad_path(const char *path, int sync) {
@@ -51,13 +78,13 @@ int fdatasync(int fd) { REAL(fdatasync); REFUSE(fd, 1); return real(fd); }
 int syncfs(int fd) { REAL(syncfs); REFUSE(fd, 1); return real(fd); }
 int ftruncate(int fd, off_t size) { REAL(ftruncate); REFUSE(fd, 0); return real(fd, size); }
 int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); REFUSE(fd, 0); return real(fd, size); }
-ssize_t write(int fd, const void *data, size_t size) { REAL(write); REFUSE(fd, 0); return real(fd, data, size); }
+ssize_t write(int fd, const void *data, size_t size) { REAL(write); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size); }
 int rename(const char *from, const char *to) {
     REAL(rename);
     if (bad_path(from, 0)) { errno = EIO; return -1; }
     return real(from, to);
 }
-ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { REAL(pwrite); REFUSE(fd, 0); return real(fd, data, size, at); }
-ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { REAL(pwrite64); REFUSE(fd, 0); return real(fd, data, size, at); }
-ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { REAL(pwritev); REFUSE(fd, 0); return real(fd, parts, count, at); }
-ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) { REAL(pwritev64); REFUSE(fd, 0); return real(fd, parts, count, at); }
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { REAL(pwrite); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size, at); }
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { REAL(pwrite64); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size, at); }
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { REAL(pwritev); REFUSE(fd, 0); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
+ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) { REAL(pwritev64); REFUSE(fd, 0); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
