@@ -18,8 +18,8 @@ AUDIO_TRACK: Final = 2
 MAC_UNIX_S: Final = 2_082_844_800  # 1904-01-01 to 1970-01-01
 MATRIX: Final = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _LANGUAGE_UND: Final = 0x55C4
-_KEY_FLAGS: Final = 0x02000000
-_NOT_KEY_FLAGS: Final = 0x01010000
+KEY_FLAGS: Final = 0x02000000
+NOT_KEY_FLAGS: Final = 0x01010000
 
 
 def box(kind: bytes, *payload: bytes | bytearray | memoryview) -> bytes:
@@ -106,11 +106,11 @@ def fragmented_moov(config: StreamConfig, *, in_band: bool, created_us: int = 0)
     tracks = [
         trak(VIDEO_TRACK, config, empty_tables(), [sample_entry(config.video, in_band=in_band)], created_us=created_us)
     ]
-    extends = [full_box(b"trex", 0, 0, struct.pack(">5I", VIDEO_TRACK, 1, 0, 0, _NOT_KEY_FLAGS))]
+    extends = [full_box(b"trex", 0, 0, struct.pack(">5I", VIDEO_TRACK, 1, 0, 0, NOT_KEY_FLAGS))]
     if config.audio is not None:
         entry = sample_entry(config.audio, in_band=in_band)
         tracks.append(trak(AUDIO_TRACK, config, empty_tables(), [entry], created_us=created_us))
-        extends.append(full_box(b"trex", 0, 0, struct.pack(">5I", AUDIO_TRACK, 1, 0, 0, _KEY_FLAGS)))
+        extends.append(full_box(b"trex", 0, 0, struct.pack(">5I", AUDIO_TRACK, 1, 0, 0, KEY_FLAGS)))
     header = mvhd(MEDIA_HZ, 0, len(tracks) + 1, created_us)
     return box(b"moov", header, *tracks, box(b"mvex", *extends))
 

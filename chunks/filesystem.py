@@ -47,3 +47,9 @@ def drop_cached(handle: int, offset: int, size: int) -> None:
     """Let the page cache forget synced pages."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, offset, size, os.POSIX_FADV_DONTNEED)
+
+
+def read_once(handle: int) -> None:
+    """Pages of this file that are read need not stay in the page cache; Linux heeds it from 6.3 on."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_NOREUSE)

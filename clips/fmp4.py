@@ -13,7 +13,7 @@ from typing import Final
 from base.errors import DamageError
 from base.media import StreamConfig
 from base.units import MEDIA_HZ
-from chunks.boxes import VIDEO_TRACK, box, full_box, init_segment, walk
+from chunks.boxes import KEY_FLAGS, VIDEO_TRACK, box, full_box, init_segment, walk
 from chunks.codecs import codec_string
 from clips.sound import DerivedSound, derived_config
 from clips.store import OpenChunk
@@ -21,7 +21,6 @@ from clips.store import OpenChunk
 PLAYABLE_SOUND: Final = frozenset({"aac", "opus"})
 _TFDT: Final = struct.Struct(">Q")
 _OFFSET: Final = struct.Struct(">i")
-_KEY_FLAGS: Final = 0x02000000
 KEY_FRAGMENT_HEAD: Final = 112  # bytes of a key fragment before its picture
 
 
@@ -97,7 +96,7 @@ def key_fragment(chunk: OpenChunk, i: int, shown: tuple[int, int] | None = None)
         b"trun",
         1,
         0xF01,
-        struct.pack(">IiIIIi", 1, KEY_FRAGMENT_HEAD, length_90k, size, _KEY_FLAGS, 0 if shown else cts),
+        struct.pack(">IiIIIi", 1, KEY_FRAGMENT_HEAD, length_90k, size, KEY_FLAGS, 0 if shown else cts),
     )
     mfhd = full_box(b"mfhd", 0, 0, struct.pack(">I", i + 1))
     return box(b"moof", mfhd, box(b"traf", tfhd, tfdt, trun)) + box(b"mdat", data[at : at + size])

@@ -43,7 +43,7 @@ class Regions:
 class Layout:
     """What a virtual file is made from."""
 
-    video: Track
+    video: Track | None
     audio: Track | None
     regions: Regions
     silence: SilentFrame | None
@@ -96,7 +96,8 @@ def lay_out(plan: ClipPlan) -> Layout:
     sound = _sound(plan)
     sizes = np.zeros((len(piece_of), 3), np.int64)
     skip = np.zeros((len(piece_of), 3), np.int64)
-    sizes[:, 1], skip[:, 1] = pictures.bytes, pictures.skip
+    if plan.pictures:
+        sizes[:, 1], skip[:, 1] = pictures.bytes, pictures.skip
     if sound is not None:
         sizes[:, 2], skip[:, 2] = sound.spread.bytes, sound.spread.skip
         if sound.frame is not None:
@@ -106,7 +107,7 @@ def lay_out(plan: ClipPlan) -> Layout:
     regions = Regions(start, skip.ravel(), piece_of, np.concatenate(fragments))
     entries = {config: 1 + i for i, config in enumerate(plan.video_configs)}
     entry = np.array([entries[piece.config.video] for piece in pieces])[piece_of]
-    video = _video_track(pieces, pictures, start[1:-1:3], entry)
+    video = _video_track(pieces, pictures, start[1:-1:3], entry) if plan.pictures else None
     audio = None if sound is None else _audio_track(plan, sound, regions)
     return Layout(video, audio, regions, sound.frame if sound else None)
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from base.errors import DamageError
 from base.media import StreamConfig
 from base.units import MEDIA_HZ
 from chunks.boxes import AUDIO_TRACK, VIDEO_TRACK, box, ftyp, full_box, mvhd, trak, walk
@@ -26,7 +25,7 @@ from clips.tables import Parts, sample_parts
 Block = bytes | memoryview
 _MDAT_HEAD: Final = struct.Struct(">I4sQ")
 _SILENCE_BLOCK_BYTES: Final = 1 << 18
-_LAYOUT_VERSION: Final = b"clip 2"  # a change of how clips are laid out changes every ETag
+_LAYOUT_VERSION: Final = b"clip 3"  # a change of how clips are laid out changes every ETag
 
 
 class ClipFile:
@@ -99,40 +98,34 @@ class ClipFile:
             size -= len(piece)
 
     def _fragment(self, index: int) -> bytes:
-        """The checked bytes of one fragment; a damaged one is remembered, so that the next plan leaves it out."""
         row = self._rows[int(self._regions.piece[index])]
-        i = int(self._regions.fragment[index])
-        chunk = self._store.open(self._stream_name, row)
-        try:
-            return chunk.read_fragment(i)
-        except DamageError:
-            self._store.mark_damaged(row, i)
-            raise
+        return self._store.fragment(self._stream_name, row, int(self._regions.fragment[index]))
 
 
-def _head(kind: bytes, plan: ClipPlan, video: Track, audio: Track | None, mdat: bytes) -> bytearray:
+def _head(kind: bytes, plan: ClipPlan, video: Track | None, audio: Track | None, mdat: bytes) -> bytearray:
     """Everything before the media, `moov` between `kind` and `mdat`; its chunk offsets count from the file's start."""
     last = plan.pieces[-1]
     duration = last.end_90k + last.shift_90k - plan.pieces[0].shown_90k - plan.pieces[0].shift_90k
     shape = max(plan.pieces, key=lambda piece: _area(piece.config)).config
-    tracks = [
-        _trak(VIDEO_TRACK, shape, [sample_entry(c, in_band=False) for c in plan.video_configs], video, duration, plan)
-    ]
+    tracks = []
+    if video is not None:
+        entries = [sample_entry(config, in_band=False) for config in plan.video_configs]
+        tracks.append(_trak(VIDEO_TRACK, shape, entries, video, duration, plan))
     if audio is not None:
         entries = [sample_entry(config, in_band=False) for config in plan.audio_configs]
         sounding = next(piece.config for piece in plan.pieces if piece.config.audio)
         tracks.append(_trak(AUDIO_TRACK, sounding, entries, audio, duration, plan))
-    header = mvhd(MEDIA_HZ, duration, len(tracks) + 1, plan.start_us)
+    header = mvhd(MEDIA_HZ, duration, AUDIO_TRACK + 1, plan.start_us)
     sizes = [sum(map(len, track)) for track in tracks]
     moov = struct.pack(">I4s", 8 + len(header) + sum(sizes), b"moov")
     head = bytearray().join([kind, moov, header, *(part for track in tracks for part in track), mdat])
     end = len(head) - len(mdat)
-    for size, laid in reversed(list(zip(sizes, (video, audio), strict=False))):
-        if laid is not None:
-            count = len(laid.table.chunk_offset)
-            offsets = np.frombuffer(head, ">u8", count, end - 8 * count)
-            offsets += np.uint64(len(head))
-            end -= size
+    laid_out = [laid for laid in (video, audio) if laid is not None]
+    for size, laid in reversed(list(zip(sizes, laid_out, strict=True))):
+        count = len(laid.table.chunk_offset)
+        offsets = np.frombuffer(head, ">u8", count, end - 8 * count)
+        offsets += np.uint64(len(head))
+        end -= size
     return head
 
 
@@ -194,5 +187,5 @@ def _etag(plan: ClipPlan) -> str:
         chunk = piece.chunk.file.head
         digest.update(chunk.opening + struct.pack(">4I", chunk.stream_id, chunk.sequence, piece.first, piece.last))
         digest.update(struct.pack(">7q", *piece.video, *piece.audio, piece.shown_90k, piece.end_90k, piece.shift_90k))
-    digest.update(struct.pack(">2q", plan.start_us, plan.end_us))
+    digest.update(struct.pack(">2q?", plan.start_us, plan.end_us, plan.pictures))
     return f'"{digest.hexdigest()}"'

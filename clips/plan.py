@@ -59,6 +59,7 @@ class ClipPlan:
     end_us: int
     pieces: tuple[Piece, ...]
     gaps: tuple[Gap, ...]
+    pictures: bool = True  # False: of the tracks only the sound is wanted
 
     @property
     def video_configs(self) -> list[VideoConfig]:
@@ -74,6 +75,15 @@ class ClipPlan:
     def audio(self) -> AudioConfig | None:
         """The sound's configuration; None for a silent clip."""
         return next((piece.config.audio for piece in self.pieces if piece.config.audio), None)
+
+    def only(self, track: str) -> ClipPlan:
+        """The same clip with its "video" or its "audio" alone; `NotFound` when it has no sound."""
+        if track == "video":
+            silent = (replace(p, config=StreamConfig(p.config.video), audio=(0, 0)) for p in self.pieces)
+            return replace(self, pieces=tuple(silent))
+        if not any(piece.audio[1] > piece.audio[0] for piece in self.pieces):
+            raise NotFound(f"{self.stream_name} has no sound in this range; ask for its video", reason="no-footage")
+        return replace(self, pictures=False)
 
 
 def plan(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, end_us: int) -> ClipPlan:

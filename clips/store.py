@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from base.errors import DamageError, KeyreelError, VolumeError
+from chunks.filesystem import read_once
 from chunks.path import chunk_path
 from chunks.reader import ChunkFile, FrameTable
 from clips.lru import Lru
@@ -119,6 +120,14 @@ class ChunkStore:
             )
         return chunk_path(root, stream_name, row.start_us, row.sequence)
 
+    def fragment(self, stream_name: str, row: ChunkRow, i: int) -> bytes:
+        """The checked bytes of one fragment; a damaged one is remembered, so that the next plan leaves it out."""
+        try:
+            return self.open(stream_name, row).read_fragment(i)
+        except DamageError:
+            self.mark_damaged(row, i)
+            raise
+
     def mark_damaged(self, row: ChunkRow, i: int) -> None:
         """Remember that the i-th fragment failed its check."""
         with self._lock:
@@ -153,6 +162,7 @@ class ChunkStore:
             raise VolumeError(f"{path} is gone; run `keyreel check`", reason="missing") from None
         except OSError as error:
             raise VolumeError(f"{path} cannot be opened: {error.strerror}; check the disk", reason="eio") from error
+        read_once(file.fileno())  # clips of days must not push the index out of memory
         head = file.head
         if (head.stream_id, head.sequence, head.volume) != (row.stream_id, row.sequence, row.volume):
             raise DamageError(f"{path} holds another chunk than the index says; run `keyreel check`")

@@ -16,7 +16,7 @@ from clips.mp4 import ClipFile
 KEPT_S: Final = 60.0
 KEPT_BYTES_MAX: Final = 64 << 20
 
-Key = tuple[str, int, int]  # stream, start_us, end_us
+Key = tuple[str, int, int, str]  # stream, start_us, end_us, tracks
 
 
 class Laid(NamedTuple):

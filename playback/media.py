@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Hashable, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
 from base.errors import KeyreelError
 from base.log import get_logger
 from base.units import format_time, utc
+from clips.fragmented import FragmentedClip
 from clips.hls import KeyFile
 from clips.mp4 import Block, ClipFile
-from clips.plan import plan
+from clips.plan import ClipPlan, plan
 from index import Snapshot
 from playback.calls import Ask, range_asked
 from playback.clipcache import Laid
@@ -31,6 +32,7 @@ from playback.ranges import RangePlan, parse_ranges, plan_ranges, precondition, 
 from playback.schema import ClipQuery
 from playback.streams import find_stream
 
+T = TypeVar("T")
 MP4: Final = "video/mp4"
 _FIRST_BYTES: Final = 1 << 14  # read before the first byte leaves
 _BLOCK_BYTES: Final = 1 << 20  # handed from a thread to the loop at a time
@@ -44,20 +46,18 @@ class BrokenOff(ConnectionResetError):
 async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
     """GET and HEAD /streams/{id}/clip.mp4."""
     start_us, end_us = range_asked(ask.query.start, ask.query.end)
-    context, key = ask.context, (ask.id, start_us, end_us)
+    context, key = ask.context, (ask.id, start_us, end_us, ask.query.tracks)
     with context.clips.hold():
         laid = context.laid.get(key)
         if laid is None:
-            laid, final = await lay_out(context, ask.id, start_us, end_us)
+            laid, final = await lay_out(context, ask.id, start_us, end_us, ask.query.tracks)
             if final:
                 context.laid.put(key, laid)
         headers = {
             "ETag": laid.file.etag,
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, no-cache",
-            "Keyreel-Start": format_time(laid.file.start_us),
-            "Keyreel-End": format_time(laid.file.end_us),
-            "Content-Disposition": disposition(ask.id, start_us, end_us, ask.query.download),
+            **told(ask, laid.file),
         }
         try:
             return await send_file(ask, laid.file, laid.lane, headers)
@@ -66,8 +66,39 @@ async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
             raise
 
 
-async def lay_out(context: Context, name: str, start_us: int, end_us: int) -> tuple[Laid, bool]:
-    """The clip, and whether it is final: nothing before its end is still to come."""
+async def fragmented_clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
+    """GET and HEAD /streams/{id}/clip.mp4?format=fmp4."""
+    start_us, end_us = range_asked(ask.query.start, ask.query.end)
+    with ask.context.clips.hold():
+        made, lane, _ = await planned(ask.context, ask.id, start_us, end_us, ask.query.tracks, FragmentedClip)
+        headers = {"Content-Type": MP4, "Cache-Control": "no-store", **told(ask, made)}
+        answer = web.StreamResponse(headers=headers)
+        await answer.prepare(ask.request)
+        if ask.request.method != "HEAD":
+            await stream_blocks(ask, answer, lane, made.parts())
+        return answer
+
+
+def told(ask: Ask[ClipQuery, None], made: ClipFile | FragmentedClip) -> dict[str, str]:
+    """What the answer's head says of the clip."""
+    start_us, end_us = range_asked(ask.query.start, ask.query.end)
+    return {
+        "Keyreel-Start": format_time(made.start_us),
+        "Keyreel-End": format_time(made.end_us),
+        "Content-Disposition": disposition(ask.id, start_us, end_us, ask.query.download),
+    }
+
+
+async def lay_out(context: Context, name: str, start_us: int, end_us: int, tracks: str) -> tuple[Laid, bool]:
+    """The clip as one file, and whether it is final: nothing before its end is still to come."""
+    file, lane, final = await planned(context, name, start_us, end_us, tracks, ClipFile)
+    return Laid(file, lane), final
+
+
+async def planned(
+    context: Context, name: str, start_us: int, end_us: int, tracks: str, make: Callable[[ClipPlan], T]
+) -> tuple[T, Hashable, bool]:
+    """(what is made of the plan, the lane to read it in, whether it is final)."""
 
     def look(snapshot: Snapshot) -> tuple[int, Hashable, bool]:
         row = find_stream(snapshot, name)
@@ -76,11 +107,12 @@ async def lay_out(context: Context, name: str, start_us: int, end_us: int) -> tu
 
     stream_id, lane, final = await context.read(look)
 
-    def build() -> ClipFile:
+    def build() -> T:
         with context.index.read() as snapshot:
-            return ClipFile(plan(snapshot, context.store, stream_id, start_us, end_us))
+            whole = plan(snapshot, context.store, stream_id, start_us, end_us)
+        return make(whole if tracks == "all" else whole.only(tracks))
 
-    return Laid(await context.workers.run(lane, build), lane), final
+    return await context.workers.run(lane, build), lane, final
 
 
 def disposition(name: str, start_us: int, end_us: int, download: bool) -> str:

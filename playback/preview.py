@@ -28,12 +28,16 @@ _LOG: Final = get_logger()
 async def clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
     """GET and HEAD /streams/{id}/clip.mp4."""
     if ask.query.transcode is None:
-        return await media.clip(ask)
+        return await (media.clip(ask) if ask.query.format == "mp4" else media.fragmented_clip(ask))
+    if (ask.query.format, ask.query.tracks) != ("mp4", "all"):
+        raise UserError(
+            "a preview has its pictures alone and one form; leave out tracks and format", reason="bad-query"
+        )
     start_us, end_us = range_asked(ask.query.start, ask.query.end)
     if end_us - start_us > _LENGTH_US_MAX:
         raise UserError("a preview is an hour at most; ask for less, or for the clip itself", reason="bad-range")
     with ask.context.previews.hold():
-        laid, _ = await media.lay_out(ask.context, ask.id, start_us, end_us)
+        laid, _ = await media.lay_out(ask.context, ask.id, start_us, end_us, "all")
         answer = web.StreamResponse(
             headers={
                 "Content-Type": media.MP4,

@@ -178,6 +178,11 @@ class ClipQuery(_Query):
     start: MomentText
     end: MomentText
     download: bool = False
+    tracks: Annotated[Literal["all", "video", "audio"], Meta(description="which of the recorded tracks")] = "all"
+    format: Annotated[
+        Literal["mp4", "fmp4"],
+        Meta(description="fmp4: fragments as they are read, at once and without length or ranges"),
+    ] = "mp4"
     transcode: Annotated[
         Literal["h264"] | None, Meta(description="a preview in this codec, without sound, made on the way")
     ] = None

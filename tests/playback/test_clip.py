@@ -224,3 +224,30 @@ async def settled(node: Node) -> None:
     async with asyncio.timeout(20):
         while node.context.clips.held:
             await asyncio.sleep(0.02)
+
+
+async def test_fragments_come_without_a_length(node: Node) -> None:
+    answer = await node.get(asked(2, 18) + "&format=fmp4")
+    body = await answer.read()
+    assert answer.status == 200
+    assert answer.content_type == "video/mp4"
+    assert "Content-Length" not in answer.headers
+    assert answer.headers["Keyreel-Start"] == format_time(T0 + 2 * US)
+    assert answer.headers["Content-Disposition"].startswith('inline; filename="gate.main_20260301T013002Z_')
+    assert body[4:8] == b"ftyp"
+    assert body.count(b"moof") >= 16
+    head = await node.http.head(node.url(asked(2, 18) + "&format=fmp4"))
+    assert (head.status, await head.read()) == (200, b"")
+
+
+async def test_one_track_alone_is_smaller_and_has_its_own_tag(node: Node) -> None:
+    both = await node.get(asked(2, 18))
+    pictures = await node.get(asked(2, 18) + "&tracks=video")
+    assert pictures.headers["ETag"] != both.headers["ETag"]
+    assert int(pictures.headers["Content-Length"]) < int(both.headers["Content-Length"])
+    assert (await pictures.read()).count(b"soun") == 0
+
+
+async def test_what_does_not_go_together_is_refused(node: Node) -> None:
+    for more in ("&format=avi", "&tracks=subtitles", "&transcode=h264&tracks=video", "&transcode=h264&format=fmp4"):
+        assert (await node.problem("GET", asked(2, 18) + more, 400))["reason"] == "bad-query"
