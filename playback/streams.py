@@ -84,11 +84,21 @@ async def streams(ask: Ask[NoQuery, None]) -> StreamsView:
 
 async def stream(ask: Ask[NoQuery, None]) -> StreamView:
     """GET /streams/{id}."""
-    answer = await streams(ask)
-    for view in answer.streams:
-        if view.id == ask.id:
-            return view
-    raise NotFound(f"no stream {ask.id[:80]!r}; GET /api/v1/streams lists the names", reason="unknown-stream")
+    status = ask.context.recorder_status()
+    running = recorder_view(status, wall_us()).running
+    told = next((one for one in status.streams if one.name == ask.id), None) if status else None
+
+    def find(snapshot: Snapshot) -> StreamView | None:
+        row = snapshot.stream(ask.id)
+        recorded = row is not None and snapshot.durable_until(row.id)
+        registered = any(ask.id in camera.stream_names() for camera in snapshot.cameras())
+        known = recorded or registered or told is not None
+        return _view(snapshot, ask.id, row, told, running) if known else None
+
+    view = await ask.context.read(find)
+    if view is None:
+        raise NotFound(f"no stream {ask.id[:80]!r}; GET /api/v1/streams lists the names", reason="unknown-stream")
+    return view
 
 
 def _view(
