@@ -111,10 +111,54 @@ class LogConfig(_Section, frozen=True):
     level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="what is left out below")] = "info"
 
 
+class _Limits(_Section, frozen=True):
+    """How long, and how much, of a stream is kept."""
+
+    days_min: Annotated[float, Meta(ge=0, le=36500, description="guaranteed days of a stream; 0 guarantees none")] = 0.0
+    days_max: Annotated[float, Meta(ge=0, le=36500, description="older footage is deleted, days; 0 is no limit")] = 0.0
+    bytes_max: Annotated[
+        int, Meta(ge=0, le=1 << 60, description="of one stream; what is above it goes, beyond its days; 0 is no limit")
+    ] = 0
+
+
+class RetentionRule(_Limits, frozen=True, kw_only=True):
+    """Limits of a group of streams; the first rule that fits a stream is its own."""
+
+    streams: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=128)]],
+        Meta(min_length=1, max_length=1000, description="names of streams, with * and ? as in file names"),
+    ]
+    group_bytes_max: Annotated[
+        int, Meta(ge=0, le=1 << 60, description="of all its streams together; 0 is no limit")
+    ] = 0
+
+
+class RetentionConfig(_Limits, frozen=True):
+    """What is deleted, and when; limits here are of streams that no rule fits."""
+
+    free_percent_min: Annotated[
+        float, Meta(ge=0, le=50, description="stays free on each volume, percent of its size")
+    ] = 5.0
+    free_bytes_min: Annotated[int, Meta(ge=0, le=1 << 60, description="stays free on each volume, bytes")] = 0
+    below_min: Annotated[bool, Meta(description="guaranteed days give way when a volume would be full otherwise")] = (
+        False
+    )
+    grace_s: Annotated[
+        float, Meta(ge=0.2, le=3600, description="from a chunk's last being found to its file's end, s")
+    ] = 10.0
+    rules: Annotated[list[RetentionRule], Meta(max_length=1000, description="limits of groups of streams")] = []
+
+
 class VolumeConfig(_Section, frozen=True):
     """One directory that takes media; a relative path is taken from the configuration file's folder."""
 
     path: Annotated[str, Meta(min_length=1, max_length=4096, description="a directory on a disk of its own")]
+    free_percent_min: (
+        Annotated[float, Meta(ge=0, le=50, description="in place of the one in `[retention]`, percent")] | None
+    ) = None
+    free_bytes_min: (
+        Annotated[int, Meta(ge=0, le=1 << 60, description="in place of the one in `[retention]`, bytes")] | None
+    ) = None
 
 
 class Config(_Section, frozen=True):
@@ -123,6 +167,7 @@ class Config(_Section, frozen=True):
     recorder: RecorderConfig = RecorderConfig()
     rtsp: RtspConfig = RtspConfig()
     api: ApiConfig = ApiConfig()
+    retention: RetentionConfig = RetentionConfig()
     log: LogConfig = LogConfig()
     volumes: Annotated[list[VolumeConfig], Meta(max_length=256)] = []
 
@@ -134,7 +179,7 @@ def load(path: Path | None = None, *, listen: str | None = None) -> Config:
     config = _decode(text, where)
     folder = Path.cwd() if path is None else path.resolve().parent
     api = config.api if listen is None else msgspec.structs.replace(config.api, listen=listen)
-    volumes = [VolumeConfig(path=str(folder / volume.path)) for volume in config.volumes]
+    volumes = [msgspec.structs.replace(volume, path=str(folder / volume.path)) for volume in config.volumes]
     config = msgspec.structs.replace(config, api=_with_token(api, folder, where), volumes=volumes)
     _check(config, where)
     return config
@@ -223,6 +268,9 @@ def _check(config: Config, where: str) -> None:
             f"{where}: api.listen {api.listen} can be reached from other machines, so an API token is needed: "
             "set api.token_file, or listen on 127.0.0.1"
         )
+    for limits in (config.retention, *config.retention.rules):
+        if limits.days_max and limits.days_max < limits.days_min:
+            raise ConfigError(f"{where}: retention: days_max is below days_min; footage cannot be kept and deleted")
     paths = [volume.path for volume in config.volumes]
     if len({str(Path(path).resolve()) for path in paths}) != len(paths):
         raise ConfigError(f"{where}: two volumes have the same path; each volume needs its own directory")

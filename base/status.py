@@ -33,6 +33,11 @@ class StreamFigures(msgspec.Struct, kw_only=True):
     reordered_packets: int = 0
     dropped_gops: int = 0
     reconnects: int = 0
+    stored_bytes: int = 0
+    held_bytes: int = 0  # of that, what holds keep
+    stored_bytes_s: float = 0.0  # mean of some hours
+    days_left: float | None = None  # until footage on its volume has to be deleted to make room
+    days_kept: float | None = None  # of footage, when its volume is as full as it may be
 
 
 class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
@@ -53,13 +58,32 @@ class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
 VolumeState = Literal["ok", "suspect", "draining", "quarantined"]
 
 
-class VolumeStatus(msgspec.Struct, kw_only=True):
+class VolumeFigures(msgspec.Struct, kw_only=True):
+    """What is stored on a volume, how long there is room, and how deleting goes; named alike wherever it is told."""
+
+    floor_bytes: int = 0  # stays free
+    stored_bytes: int = 0  # of footage
+    held_bytes: int = 0  # of that, what holds keep
+    ingest_bytes_s: float = 0.0  # mean of some hours
+    days_left: float | None = None  # until footage has to be deleted to make room
+    days_kept: float | None = None  # of footage at this rate, when the volume is as full as it may be
+    days_held: float | None = None  # of that, what holds cost
+    streams_short: int = 0  # whose guaranteed days do not fit at this rate
+    short_bytes: int = 0  # lacking to the floor, and nothing may go
+    deleting_paused: str = ""  # short stable word: clock (for age alone), index, volume, free-space, fault
+    deleting_detail: str = ""
+    condemned_chunks: int = 0
+    deleted_chunks: int = 0
+    deleted_bytes: int = 0
+
+
+class VolumeStatus(VolumeFigures, kw_only=True):
     """One volume: ok takes new chunks; suspect does not answer; draining takes no new ones; quarantined failed."""
 
     id: str
     path: str
     state: VolumeState
-    reason: str = ""  # short stable word: missing, eio, enospc, readonly, hung, opening, format
+    reason: str = ""  # short stable word: missing, eio, enospc, readonly, limit, hung, opening, format
     detail: str = ""  # one sentence for people
     since_us: int = 0  # when the state was entered
     streams: int = 0  # that record to it now

@@ -36,7 +36,10 @@ PREALLOCATE_BYTES: Final = 4 << 20  # of every open chunk at most this lies idle
 CACHE_STEP_BYTES: Final = 1 << 20  # small: the kernel then writes into pages it just got back, fresh ones cost most
 CACHE_KEEP_BYTES: Final = 1 << 20  # newest pages of a chunk stay cached for live views
 STOP_MAX_S: Final = 20.0  # an orderly end waits so long for a disk
-REASONS: Final = {errno.ENOSPC: "enospc", errno.EDQUOT: "enospc", errno.EROFS: "readonly", errno.ENOENT: "missing"}
+REASONS: Final = {
+    errno.ENOSPC: "enospc", errno.EDQUOT: "enospc", errno.EROFS: "readonly", errno.ENOENT: "missing",
+    errno.EFBIG: "limit", errno.EMFILE: "limit", errno.ENFILE: "limit",
+}  # fmt: skip
 
 Held = tuple["OpenChunk", Fragment, FragmentStored]
 Job = tuple[Callable[..., None], "OpenChunk | VolumeError", Fragment | None, FragmentStored | None]
@@ -294,17 +297,23 @@ class VolumeWriter:
 
     def _create(self, chunk: OpenChunk, _fragment: None, _record: None) -> None:
         path = chunk.path.relative_to(self.volume.root)
-        for parent in (path.parent.parent, path.parent):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(parent, 0o750, dir_fd=self._root_handle)
-                self._directories[parent.parent] = None
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        chunk._handle = os.open(path, flags, 0o640, dir_fd=self._root_handle)
+        try:
+            chunk._handle = self._make(path)
+        except FileNotFoundError:  # retention took the day away, empty, between the two steps
+            chunk._handle = self._make(path)
         self._open.add(chunk)
         self._directories[path.parent] = None
         self._put(chunk, chunk._header, 0)
         self._records.append(ChunkOpened(chunk.head, chunk.config, len(chunk._header)))
         chunk._header = b""
+
+    def _make(self, path: Path) -> int:
+        for parent in (path.parent.parent, path.parent):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(parent, 0o750, dir_fd=self._root_handle)
+                self._directories[parent.parent] = None
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        return os.open(path, flags, 0o640, dir_fd=self._root_handle)
 
     def _write(self, chunk: OpenChunk, fragment: Fragment, record: FragmentStored) -> None:
         end = record.offset + record.length

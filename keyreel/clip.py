@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from base.datadir import DataDir
 from base.errors import UserError
+from base.leases import Leases
 from base.units import format_time, parse_time
 from clips.mp4 import ClipFile
 from clips.plan import plan
@@ -29,13 +30,18 @@ def write_clip(data: Path, stream: str, start: str, end: str, output: Path, as_j
         raise UserError("--json and --output - both want standard output; choose a file")
     datadir = DataDir.open(data)
     store = ChunkStore(datadir.volumes)
-    with open_index(data) as index, index.read() as snapshot:
-        clip = ClipFile(plan(snapshot, store, stream_id_of(snapshot, stream), start_us, end_us))
+    with open_index(data) as index:
+        with index.read() as snapshot:
+            stream_id = stream_id_of(snapshot, stream)
+        lease = Leases(datadir.run_path).take(stream_id, start_us, end_us)  # before the index is asked
+        with index.read() as snapshot:
+            clip = ClipFile(plan(snapshot, store, stream_id, start_us, end_us))
     with progress_bar(output.name, bytes_counted=True) as progress:
         if to_stdout:
             _copy(clip, sys.stdout.buffer, progress)
         else:
             _write_whole(clip, output, progress)
+    lease.release()
     if as_json:
         print_json(
             {"stream": stream, "start": format_time(clip.start_us), "end": format_time(clip.end_us)}

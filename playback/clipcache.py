@@ -6,11 +6,14 @@ forgotten at once, so the next request plans anew; the kept bytes are bounded.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
+from base.leases import Lease
 from clips.mp4 import ClipFile
 
 KEPT_S: Final = 60.0
@@ -20,10 +23,11 @@ Key = tuple[str, int, int, str]  # stream, start_us, end_us, tracks
 
 
 class Laid(NamedTuple):
-    """A clip and the threads to read it in."""
+    """A clip, the threads to read it in, and the lease that keeps its chunks while somebody refers to it."""
 
     file: ClipFile
     lane: Hashable
+    lease: Lease | None = None
 
 
 class ClipCache:
@@ -33,6 +37,7 @@ class ClipCache:
         self._bytes_max = bytes_max
         self._kept_s = kept_s
         self._clips: OrderedDict[Key, tuple[Laid, float]] = OrderedDict()
+        self._is_sweeping = False
         self.held_bytes = 0
 
     def get(self, key: Key) -> Laid | None:
@@ -56,6 +61,21 @@ class ClipCache:
         self.held_bytes += laid.file.nbytes
         while self.held_bytes > self._bytes_max:
             self.drop(next(iter(self._clips)))
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        """What nobody asks for again is let go too, as its lease keeps chunks from being deleted."""
+        if self._clips and not self._is_sweeping:
+            with suppress(RuntimeError):  # without an event loop
+                asyncio.get_running_loop().call_later(self._kept_s, self._sweep)
+                self._is_sweeping = True
+
+    def _sweep(self) -> None:
+        self._is_sweeping = False
+        now_s = time.monotonic()
+        for key in [key for key, (_, until_s) in self._clips.items() if now_s >= until_s]:
+            self.drop(key)
+        self._sweep_later()
 
     def drop(self, key: Key) -> None:
         """Forget a clip."""

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from base.config import ApiConfig
+from base.leases import Leases
 from base.status import RecorderStatus, read_status
 from clips.hlslive import LivePlaylists
 from clips.store import ChunkStore
@@ -49,6 +50,7 @@ class Context:
         self.clips = Bound("clips", self.api.clips_max)
         self.previews = Bound("previews", self.api.previews_max)
         self.live = Bound("live views", self.api.live_max)
+        self.leases = Leases(self.status_path.parent)
         self.laid = ClipCache()
         self.live_playlists = LivePlaylists(self.store)
         self._status: tuple[float, RecorderStatus | None] = (float("-inf"), None)

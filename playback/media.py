@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 
 from base.errors import KeyreelError
+from base.leases import Lease
 from base.log import get_logger
 from base.units import format_time, utc
 from clips.fragmented import FragmentedClip
@@ -70,12 +71,13 @@ async def fragmented_clip(ask: Ask[ClipQuery, None]) -> web.StreamResponse:
     """GET and HEAD /streams/{id}/clip.mp4?format=fmp4."""
     start_us, end_us = range_asked(ask.query.start, ask.query.end)
     with ask.context.clips.hold():
-        made, lane, _ = await planned(ask.context, ask.id, start_us, end_us, ask.query.tracks, FragmentedClip)
+        made, lane, _, lease = await planned(ask.context, ask.id, start_us, end_us, ask.query.tracks, FragmentedClip)
         headers = {"Content-Type": MP4, "Cache-Control": "no-store", **told(ask, made)}
         answer = web.StreamResponse(headers=headers)
         await answer.prepare(ask.request)
         if ask.request.method != "HEAD":
             await stream_blocks(ask, answer, lane, made.parts())
+        lease.release()
         return answer
 
 
@@ -91,14 +93,14 @@ def told(ask: Ask[ClipQuery, None], made: ClipFile | FragmentedClip) -> dict[str
 
 async def lay_out(context: Context, name: str, start_us: int, end_us: int, tracks: str) -> tuple[Laid, bool]:
     """The clip as one file, and whether it is final: nothing before its end is still to come."""
-    file, lane, final = await planned(context, name, start_us, end_us, tracks, ClipFile)
-    return Laid(file, lane), final
+    file, lane, final, lease = await planned(context, name, start_us, end_us, tracks, ClipFile)
+    return Laid(file, lane, lease), final
 
 
 async def planned(
     context: Context, name: str, start_us: int, end_us: int, tracks: str, make: Callable[[ClipPlan], T]
-) -> tuple[T, Hashable, bool]:
-    """(what is made of the plan, the lane to read it in, whether it is final)."""
+) -> tuple[T, Hashable, bool, Lease]:
+    """(what is made of the plan, the lane to read it in, whether it is final, the lease on its chunks)."""
 
     def look(snapshot: Snapshot) -> tuple[int, Hashable, bool]:
         row = find_stream(snapshot, name)
@@ -107,12 +109,14 @@ async def planned(
 
     stream_id, lane, final = await context.read(look)
 
-    def build() -> T:
+    def build() -> tuple[T, Lease]:
+        lease = context.leases.take(stream_id, start_us, end_us)  # before the index is asked
         with context.index.read() as snapshot:
             whole = plan(snapshot, context.store, stream_id, start_us, end_us)
-        return make(whole if tracks == "all" else whole.only(tracks))
+        return make(whole if tracks == "all" else whole.only(tracks)), lease
 
-    return await context.workers.run(lane, build), lane, final
+    made, lease = await context.workers.run(lane, build)
+    return made, lane, final, lease
 
 
 def disposition(name: str, start_us: int, end_us: int, download: bool) -> str:

@@ -26,6 +26,29 @@ _BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _STREAM_GAUGES: Final = (
     ("bitrate_bps", "Bits per second over the last seconds"),
     ("frame_rate", "Pictures per second over the last seconds"),
+    ("stored_bytes", "Bytes of footage"),
+    ("held_bytes", "Bytes of footage that holds keep"),
+    ("days_left", "Days until footage on its volume has to be deleted to make room"),
+    ("days_kept", "Days of footage at this rate, when its volume is as full as it may be"),
+)
+_VOLUME_GAUGES: Final = (
+    ("free_bytes", "Free bytes"),
+    ("total_bytes", "Size in bytes"),
+    ("queue_bytes", "Bytes waiting"),
+    ("floor_bytes", "Bytes that stay free"),
+    ("stored_bytes", "Bytes of footage"),
+    ("held_bytes", "Bytes of footage that holds keep"),
+    ("ingest_bytes_s", "Bytes a second that come in, mean of some hours"),
+    ("days_left", "Days until footage has to be deleted to make room"),
+    ("days_kept", "Days of footage at this rate, when the volume is as full as it may be"),
+    ("days_held", "Days of footage that holds cost"),
+    ("streams_short", "Streams whose guaranteed days do not fit at this rate"),
+    ("short_bytes", "Bytes lacking to the floor, where nothing may go"),
+    ("condemned_chunks", "Chunks about to be deleted"),
+)
+_VOLUME_COUNTERS: Final = (
+    ("deleted_chunks", "Chunks deleted since the recorder's start"),
+    ("deleted_bytes", "Bytes deleted since the recorder's start"),
 )
 _STREAM_COUNTERS: Final = (
     ("media_bytes", "Media bytes received"),
@@ -113,7 +136,8 @@ def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
     for field, text in _STREAM_GAUGES:
         gauge = GaugeMetricFamily(f"keyreel_stream_{field}", text, labels=("stream",))
         for stream in status.streams:
-            gauge.add_metric((stream.name,), float(getattr(stream, field)))
+            if (value := getattr(stream, field)) is not None:
+                gauge.add_metric((stream.name,), float(value))
         yield gauge
     for field, text in _STREAM_COUNTERS:
         counter = CounterMetricFamily(f"keyreel_stream_{field}", text, labels=("stream",))
@@ -140,15 +164,24 @@ def _overload_metrics(status: RecorderStatus) -> Iterator[Metric]:
 
 
 def _volume_metrics(status: RecorderStatus) -> Iterator[Metric]:
-    for field, text in (
-        ("free_bytes", "Free bytes"),
-        ("total_bytes", "Size in bytes"),
-        ("queue_bytes", "Bytes waiting"),
-    ):
+    for field, text in _VOLUME_GAUGES:
         gauge = GaugeMetricFamily(f"keyreel_volume_{field}", text, labels=("volume",))
         for volume in status.volumes:
-            gauge.add_metric((volume.id,), float(getattr(volume, field)))
+            if (value := getattr(volume, field)) is not None:
+                gauge.add_metric((volume.id,), float(value))
         yield gauge
+    for field, text in _VOLUME_COUNTERS:
+        counter = CounterMetricFamily(f"keyreel_volume_{field}", text, labels=("volume",))
+        for volume in status.volumes:
+            counter.add_metric((volume.id,), float(getattr(volume, field)))
+        yield counter
+    paused = GaugeMetricFamily(
+        "keyreel_volume_deleting_paused", "1 while deleting pauses, and why", labels=("volume", "reason")
+    )
+    for volume in status.volumes:
+        if volume.deleting_paused:
+            paused.add_metric((volume.id, volume.deleting_paused), 1.0)
+    yield paused
     states = GaugeMetricFamily("keyreel_volume_state", "1 for the state the volume is in", labels=("volume", "state"))
     for volume in status.volumes:
         for state in get_args(VolumeState):

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from base.status import StreamFigures
+from base.status import StreamFigures, VolumeFigures
 
 MomentText = Annotated[
     str,
@@ -59,13 +59,13 @@ class RecorderView(msgspec.Struct, kw_only=True):
     version: str = ""
 
 
-class VolumeView(msgspec.Struct, kw_only=True):
+class VolumeView(VolumeFigures, kw_only=True):
     """One volume as the recorder sees it."""
 
     id: str
     path: str
     state: Annotated[str, Meta(description="ok, suspect (does not answer), draining (no new chunks), quarantined")]
-    reason: str = ""  # missing, eio, enospc, readonly, hung, format, opening
+    reason: str = ""  # missing, eio, enospc, readonly, limit, hung, format, opening
     detail: str = ""
     since: MomentText | None = None
     streams: int = 0  # that record to it now

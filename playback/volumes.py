@@ -7,7 +7,7 @@ none.
 from __future__ import annotations
 
 from base.clock import wall_us
-from base.status import VolumeStatus
+from base.status import VolumeFigures, VolumeStatus
 from base.units import format_time
 from playback.calls import Ask, NoQuery
 from playback.schema import VolumesView, VolumeView
@@ -24,7 +24,7 @@ async def volumes(ask: Ask[NoQuery, None]) -> VolumesView:
 
 
 def _view(volume: VolumeStatus) -> VolumeView:
-    return VolumeView(
+    view = VolumeView(
         id=volume.id,
         path=volume.path,
         state=volume.state,
@@ -37,3 +37,6 @@ def _view(volume: VolumeStatus) -> VolumeView:
         queue_bytes=volume.queue_bytes,
         last_sync_ms=volume.last_sync_ms,
     )
+    for field in VolumeFigures.__struct_fields__:
+        setattr(view, field, getattr(volume, field))
+    return view

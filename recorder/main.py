@@ -24,6 +24,7 @@ from index import Index
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.report import Reporter
+from recorder.retention import Retention
 from recorder.share import WHOLE, Share
 from recorder.startup import Past, chunk_reader, resume_of
 from recorder.storedclock import StoredClock
@@ -68,6 +69,7 @@ class Recorder:
         self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes)
         self._lag_s = 0.0
         self._following: asyncio.Task[None] | None = None
+        self._retention: Retention | None = None
 
     async def run(self) -> None:
         """Record until stopped, then end in order."""
@@ -85,6 +87,7 @@ class Recorder:
             self._claims, lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
             self._share,
         )  # fmt: skip
+        self._start_retention(stored)
         log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
         stop = stop_event()
         try:
@@ -92,11 +95,20 @@ class Recorder:
         finally:
             await self._end()
 
+    def _start_retention(self, stored: StoredClock) -> None:
+        """One worker deletes, of all streams."""
+        self._retention = self._reporter.retention = Retention(
+            self._index, self._committer, self._config, self._datadir, stored, deletes=self._share.first
+        )
+        self._retention.start()
+
     async def _ticks(self, stop: asyncio.Event) -> None:
         """The recorder's slow pulse: flush, register, absences, status. Frames do not pass here."""
         tick = 0
         while not stop.is_set():
             self._volumes.tick()
+            if self._retention is not None:
+                self._retention.follow(self._volumes.slots)
             if tick % REPORT_TICKS == 0:
                 self._start_following()
                 self.fleet.follow_intents(self._clock.wall_us())
@@ -156,6 +168,8 @@ class Recorder:
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
+        if self._retention is not None:
+            await asyncio.to_thread(self._retention.end)
         await asyncio.to_thread(self._past.end)
         await self.fleet.stop()
         await asyncio.to_thread(self._volumes.stop)

@@ -18,6 +18,7 @@ from chunks.codecs import codec_string, dimensions
 from native.slab import pool
 from recorder.committer import Committer
 from recorder.fleet import Fleet
+from recorder.retention import Retention
 from recorder.session import Session
 from recorder.slot import Slot
 from recorder.volumes import Volumes
@@ -47,6 +48,7 @@ class Reporter:
         self._version = package_version()
         self._committer = committer
         self._volumes = volumes
+        self.retention: Retention | None = None
         self._history: dict[str, deque[tuple[int, int, int]]] = {}
 
     def write(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
@@ -95,6 +97,8 @@ class Reporter:
             durable_until_us=self._committer.durable_until_us.get(pipeline.stream.id, 0),
             clock_offset_us=session.clock_offset_us(),
         )
+        if self.retention is not None:
+            self.retention.describe_stream(pipeline.stream.id, pipeline.writer, status)
         self._add_codecs(status, session)
         self._add_network(status, session)
         return status
@@ -135,6 +139,8 @@ class Reporter:
             free_bytes=slot.free_bytes,
             total_bytes=slot.total_bytes,
         )
+        if self.retention is not None:
+            self.retention.describe(slot, status)
         writer = slot.writer
         if writer is not None:
             status.queue_bytes = writer.queue_bytes

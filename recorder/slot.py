@@ -31,7 +31,9 @@ RETRY_MAX_S: Final = 60.0
 STEADY_S: Final = 300.0  # a volume that worked for so long begins again at the shortest wait
 ROOM_BYTES: Final = 256 << 20  # a full volume is back when so much is free, or a twentieth of it
 PROBE_NAME: Final = ".keyreel-probe"
-_SOON: Final = frozenset({"missing", "enospc", "readonly", "opening"})  # seen at once when mended, and cheap to ask
+_SOON: Final = frozenset(
+    {"missing", "enospc", "readonly", "limit", "opening"}
+)  # seen at once when mended, and cheap to ask
 
 log = structlog.get_logger("recorder.volumes")
 

@@ -21,6 +21,8 @@ SECTIONS = {
     "recorder": config.RecorderConfig,
     "rtsp": config.RtspConfig,
     "api": config.ApiConfig,
+    "retention": config.RetentionConfig,
+    "retention.rules": config.RetentionRule,
     "log": config.LogConfig,
     "volumes": config.VolumeConfig,
 }
@@ -143,7 +145,8 @@ def _value(value: Any, size: bool) -> str:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_configuration_page_is_the_codes(section: str) -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
-    part = page.split(f"## `[{section}]`" if section != "volumes" else "## `[[volumes]]`")[1].split("\n## ")[0]
+    is_array = section in ("volumes", "retention.rules")
+    part = page.split(f"## `[[{section}]]`" if is_array else f"## `[{section}]`")[1].split("\n## ")[0]
     assert re.findall(r"(?m)^\| `.*$", part) == rows(SECTIONS[section])
 
 
