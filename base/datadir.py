@@ -31,7 +31,8 @@ from base.errors import ConfigError, FormatError
 
 FORMAT_VERSION: Final = 1
 Role = Literal["record", "drain"]
-_ALLOWED_BEFORE: Final = frozenset({"keyreel.toml", "lost+found"})  # may lie in a folder that becomes a data folder
+# May lie in a folder that becomes a data folder; the last when an earlier start was interrupted.
+_ALLOWED_BEFORE: Final = frozenset({"keyreel.toml", "lost+found", "node.json.new"})
 
 
 class _Node(msgspec.Struct, forbid_unknown_fields=False):

@@ -44,7 +44,7 @@ def preallocate(handle: int, offset: int, size: int) -> bool:
 
 
 def drop_cached(handle: int, offset: int, size: int) -> None:
-    """Let the page cache forget synced pages."""
+    """Let the page cache forget synced pages; size 0 means up to the file's end."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, offset, size, os.POSIX_FADV_DONTNEED)
 

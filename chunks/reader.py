@@ -38,7 +38,7 @@ _END_READ: Final = 65536  # table and mfra of ten minutes
 
 
 def read_header(handle: int, path: Path) -> Header:
-    """A chunk file's header; DamageError with reason `head` when it has none."""
+    """A chunk file's header; DamageError when it has none: reason `unfinished` when it ends before, else `head`."""
     data = os.pread(handle, _FIRST_READ, 0)
     try:
         size = header_size(data)
@@ -46,7 +46,7 @@ def read_header(handle: int, path: Path) -> Header:
             data = os.pread(handle, HEADER_BYTES_MAX, 0)
             size = header_size(data)
         if size == 0 or size > len(data):
-            raise DamageError("the file ends inside its head", reason="head")
+            raise DamageError("the file ends inside its head", reason="unfinished")
         return unpack_header(data[:size])
     except DamageError as error:
         raise DamageError(f"{path}: {error}", reason=error.reason) from None

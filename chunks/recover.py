@@ -1,9 +1,10 @@
 """What an earlier process left: records of a chunk file from the file alone, and the sealing of a torn one.
 
 Kept true: a sealed chunk is never written to; what a torn tail holds is kept in `<name>.torn-<offset>` beside the
-chunk before it is cut off, and synced first; doing it again changes nothing. Below `from_offset`, which the index
-knows to be durable, damage does not end the chunk; from there on the first fragment that fails its CRC does. What was
-written again elsewhere lies beyond the `Bounds` and is cut like a torn tail, so no moment is stored twice.
+chunk before it is cut off, and synced first; doing it again changes nothing, and keeps the first copy. What is read is
+what the disk holds, not what a failed write left in memory. Below `from_offset`, which the index knows to be durable,
+damage does not end the chunk; from there on the first fragment that fails its CRC does. What was written again
+elsewhere lies beyond the `Bounds` and is cut like a torn tail, so no moment is stored twice.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from base.errors import DamageError
+from chunks.filesystem import drop_cached
 from chunks.format import Table, TableBuilder, seed_of, stored_record, unpack_seal
 from chunks.frametable import FrameTable
 from chunks.reader import read_footer, read_header
@@ -75,7 +77,7 @@ def peek(path: Path, from_offset: int, bounds: Bounds = UNBOUNDED) -> list[Store
 
     `recover` comes to the same later, and seals. The caller makes durable what it tells of.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = _open(path, os.O_RDONLY, from_offset)
     try:
         header = read_header(handle, path)
         opened = ChunkOpened(header.head, header.config, header.size)
@@ -100,7 +102,7 @@ def set_aside(path: Path) -> Path:
 
 def recover(path: Path, from_offset: int = 0, bounds: Bounds = UNBOUNDED) -> Recovered:
     """Cut the torn tail and seal what an earlier process left open; records of the whole chunk."""
-    handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    handle = _open(path, os.O_RDWR, from_offset)
     try:
         header = read_header(handle, path)
         opened = ChunkOpened(header.head, header.config, header.size)
@@ -114,6 +116,13 @@ def recover(path: Path, from_offset: int = 0, bounds: Bounds = UNBOUNDED) -> Rec
         return Recovered(_seal(handle, opened, steps, end), size - end, side_path)
     finally:
         os.close(handle)
+
+
+def _open(path: Path, mode: int, from_offset: int) -> int:
+    """Open, and forget what is cached beyond `from_offset`: pages whose write failed stay there as if it had not."""
+    handle = os.open(path, mode | os.O_CLOEXEC)
+    drop_cached(handle, from_offset, 0)
+    return handle
 
 
 def _whole(handle: int, opened: ChunkOpened, size: int, bounds: Bounds) -> list[StoredRecord] | None:
@@ -163,7 +172,10 @@ def _keep_tail(handle: int, path: Path, end: int, size: int) -> Path | None:
     if end >= size:
         return None
     side_path = path.with_name(f"{path.name}.torn-{end}")
-    with side_path.open("wb") as side:
+    if side_path.exists():  # it is whole: the tail was cut before, and what is here now is our own end, torn
+        return side_path
+    fresh = side_path.with_name(f"{side_path.name}.new")
+    with fresh.open("wb") as side:
         at = end
         while at < size:
             data = os.pread(handle, min(_COPY_BYTES, size - at), at)
@@ -173,6 +185,7 @@ def _keep_tail(handle: int, path: Path, end: int, size: int) -> Path | None:
             at += len(data)
         side.flush()
         os.fsync(side.fileno())
+    fresh.rename(side_path)
     sync_directory(path.parent)
     return side_path
 

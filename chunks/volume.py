@@ -13,9 +13,12 @@ from typing import Final
 
 import msgspec
 
+from base.datadir import replace_synced
 from base.errors import ConfigError, FormatError, VolumeError
 
 IDENTITY_NAME: Final = "keyreel-volume.json"
+# What may lie in a directory that becomes a volume: a file system's own, and what an interrupted attempt left.
+ALLOWED_BEFORE: Final = frozenset({"lost+found", IDENTITY_NAME + ".new"})
 VOLUME_FORMAT: Final = 1
 
 
@@ -41,13 +44,9 @@ class Volume:
         if identity_path.exists():
             raise ConfigError(f"{root} is a volume already; open it, or choose another directory")
         made = os.urandom(16)
-        fresh = identity_path.with_suffix(".new")
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(_Identity(VOLUME_FORMAT, made.hex(), node.hex())) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(identity_path)
-        sync_directory(root)
+        identity = msgspec.json.encode(_Identity(VOLUME_FORMAT, made.hex(), node.hex())) + b"\n"
+        replace_synced(identity_path, identity)
+        sync_directory(root.parent)
         return cls(made, root, node)
 
     @classmethod

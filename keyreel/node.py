@@ -18,7 +18,7 @@ from base.config import Config, load
 from base.datadir import DataDir
 from base.errors import ConfigError, FormatError, VolumeError
 from base.log import get_logger
-from chunks.volume import IDENTITY_NAME, Volume
+from chunks.volume import ALLOWED_BEFORE, IDENTITY_NAME, Volume
 from index import Index
 
 
@@ -119,7 +119,7 @@ def check_new(path: Path, node_id: bytes) -> bool:
         if (owner := Volume.open(path).node) != node_id:
             raise ConfigError(f"volume {path} belongs to another node ({owner.hex()}); name another directory")
         return True
-    if path.is_dir() and {entry.name for entry in path.iterdir()} - {"lost+found"}:
+    if path.is_dir() and {entry.name for entry in path.iterdir()} - ALLOWED_BEFORE:
         raise ConfigError(f"volume {path} is not empty and has no {IDENTITY_NAME}; name an empty directory")
     return False
 

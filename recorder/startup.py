@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from base.errors import KeyreelError, NotFound
+from base.errors import DamageError, KeyreelError, NotFound
 from base.units import utc
 from chunks.filesystem import SYNCFS_PROVES, syncfs
 from chunks.path import chunk_path, parse_chunk_path
@@ -180,7 +180,7 @@ class Past:
 
     def _finish(self, one: Torn) -> None:
         try:
-            if one.row is None and not _stored(peek(one.path, 0, one.bounds)):
+            if one.row is None and _is_empty(one):
                 with self._index.read() as snapshot:
                     known = snapshot.knows(one.stream_id, one.sequence)
                 if not known:
@@ -315,6 +315,16 @@ def _files(folder: Path, first_day: str) -> Iterator[tuple[Path, int]]:
                         yield folder / day / name, int(number)
 
 
+def _is_empty(one: Torn) -> bool:
+    """Nothing of it was ever told: no whole fragment counts, or its making was cut short before its head was whole."""
+    try:
+        return not _stored(peek(one.path, 0, one.bounds))
+    except DamageError as error:
+        if error.reason != "unfinished":
+            raise
+        return True
+
+
 def _stored(records: list[StoredRecord]) -> bool:
     return any(isinstance(record, FragmentStored) for record in records)
 
@@ -327,7 +337,8 @@ def _peek(one: Torn) -> list[StoredRecord]:
         log.error("a chunk that the index knows is gone", path=str(one.path))
         return []
     except (KeyreelError, OSError) as error:
-        log.error("a chunk could not be read; it is left as it is", path=str(one.path), error=str(error))
+        if one.row is not None or getattr(error, "reason", "") != "unfinished":  # else it is set aside
+            log.error("a chunk could not be read; it is left as it is", path=str(one.path), error=str(error))
         return []
     is_empty_copy = one.row is None and one.bounds != UNBOUNDED and not _stored(records)
     return [] if is_empty_copy else records

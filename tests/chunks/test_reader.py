@@ -145,7 +145,7 @@ def test_a_file_without_its_head_is_refused(sealed: Path, size: int) -> None:
     sealed.write_bytes(sealed.read_bytes()[:size])
     with pytest.raises(DamageError) as found:
         ChunkFile(sealed)
-    assert found.value.reason == "head"
+    assert found.value.reason == "unfinished"
 
 
 def test_a_damaged_head_and_another_file_are_refused(sealed: Path) -> None:

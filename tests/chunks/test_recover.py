@@ -58,6 +58,7 @@ def test_a_torn_chunk_anywhere(sealed: tuple[Path, list[StoredRecord]]) -> None:
             assert found.side_path is not None
             assert found.side_path.name == f"torn.mp4.torn-{end}"
             assert found.side_path.read_bytes() == data[end:cut]
+            found.side_path.unlink()
         after = torn.read_bytes()
         again = recover(torn)
         assert (again.records, again.cut_bytes, torn.read_bytes()) == (found.records, 0, after)
@@ -105,11 +106,29 @@ def test_what_was_written_again_elsewhere_is_cut_and_kept_aside(sealed: tuple[Pa
         assert found.cut_bytes == len(data) - kept
         assert found.side_path is not None
         assert found.side_path.read_bytes() == data[kept:]
+        found.side_path.unlink()
         assert recover(path, 0, bounds).records == found.records
     assert peek(path, 0, Bounds(size=0)) == records[:1]
     aside = set_aside(path)
     assert not path.exists()
     assert aside.read_bytes()
+
+
+def test_a_recovery_that_was_cut_short_keeps_the_first_copy_of_the_tail(
+    sealed: tuple[Path, list[StoredRecord]],
+) -> None:
+    """The tail was kept and cut off, then the power went while the chunk's end was being written."""
+    path, _ = sealed
+    whole, data = ChunkFile(path).table(), path.read_bytes()
+    torn = path.with_name("torn.mp4")
+    torn.write_bytes(data[: whole.end] + b"the camera's last words")
+    first = recover(torn)
+    assert first.side_path is not None
+    torn.write_bytes(data[: whole.end] + bytes(512) + data[whole.end + 512 : -100])
+    assert recover(torn).records == first.records
+    assert torn.read_bytes() == data
+    assert first.side_path.read_bytes() == b"the camera's last words"
+    assert {one.name for one in torn.parent.glob("torn.mp4*")} == {torn.name, first.side_path.name}
 
 
 def test_the_first_bad_fragment_ends_what_is_not_known_durable(sealed: tuple[Path, list[StoredRecord]]) -> None:

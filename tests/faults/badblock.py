@@ -105,7 +105,8 @@ class Device:
         return "on"
 
     def do_copy(self, keep: str, seed: str, path: str) -> int:
-        """What a power cut now would leave, as another image."""
+        """What a power cut now would leave, as another image; its time is that of the cut."""
+        now_ns = time.time_ns()
         size = os.fstat(self.image).st_size
         copy = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
@@ -114,6 +115,7 @@ class Device:
                 while start < end:
                     start += os.copy_file_range(self.image, copy, end - start, start, start)
             self._survive(copy, keep, seed)
+            os.utime(copy, ns=(now_ns, now_ns))
         finally:
             os.close(copy)
         return len(self.unsynced)

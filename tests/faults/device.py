@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -112,10 +113,20 @@ class Disk:
             if done.returncode:
                 time.sleep(0.02)
 
+    def sync(self) -> None:
+        """Everything written so far has been flushed."""
+        _run("sync", "-f", str(self.root))
+
     def drop_caches(self) -> None:
-        """From now on the disk itself is read."""
-        os.sync()
+        """What was read or synced before is read from the disk from now on."""
         Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+    def where(self, path: Path) -> tuple[int, int]:
+        """The bytes of the disk that hold a file's data, first to last."""
+        lines = _run("filefrag", "-e", "-v", "-b512", str(path)).splitlines()
+        found = [re.match(r"\s*\d+:\s*\d+\.\.\s*\d+:\s*(\d+)\.\.\s*(\d+):", line) for line in lines]
+        spans = [(int(one[1]), int(one[2])) for one in found if one]
+        return min(low for low, _ in spans) * 512, (max(high for _, high in spans) + 1) * 512
 
     # -- power --------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 /* A disk that fails or hangs on demand, for one live process: LD_PRELOAD=diskshim.so DISKSHIM=FOLDER CONTROL.
  * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "sync-eio" syncs alone,
- * "hang" holds every call until the file says something else, "slow N" lets N bytes a second be written. With DISKSHIM_KILL_AT=N the process dies by SIGKILL in the
- * N-th call, before it is done. */
+ * "hang" holds every call until the file says something else, "slow N" lets N bytes a second be written. With
+ * DISKSHIM_KILL_AT=N the process dies by SIGKILL in the N-th call, before it is done; files made, renamed and removed
+ * count too. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdarg.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -61,8 +64,10 @@ static size_t size_of(const struct iovec *parts, int count) {
     return size;
 }
 
+static int calls;
+int diskshim_calls(void) { return calls; }
+
 static int bad_path(const char *path, int sync) {
-    static int calls;
     const char *folder = getenv("DISKSHIM"), *at = getenv("DISKSHIM_KILL_AT");
     if (!folder || strncmp(path, folder, strlen(folder)) != 0) return 0;
     if (at && __sync_add_and_fetch(&calls, 1) == atoi(at)) kill(getpid(), SIGKILL);
@@ -79,6 +84,31 @@ int syncfs(int fd) { REAL(syncfs); REFUSE(fd, 1); return real(fd); }
 int ftruncate(int fd, off_t size) { REAL(ftruncate); REFUSE(fd, 0); return real(fd, size); }
 int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); REFUSE(fd, 0); return real(fd, size); }
 ssize_t write(int fd, const void *data, size_t size) { REAL(write); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size); }
+#define REFUSE_PATH(path) if (bad_path(path, 0)) { errno = EIO; return -1; }
+
+/* A path beneath an open directory. */
+static int bad_at(int directory, const char *path) {
+    char whole[8192];
+    if (path[0] == '/' || directory == AT_FDCWD) return bad_path(path, 0);
+    size_t length = strlen(path_of(directory, whole, sizeof whole / 2));
+    snprintf(whole + length, sizeof whole - length, "/%s", path);
+    return bad_path(whole, 0);
+}
+#define REFUSE_AT(directory, path) if (bad_at(directory, path)) { errno = EIO; return -1; }
+#define MODE(flags) \
+    mode_t mode = 0; \
+    if ((flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE) { va_list rest; va_start(rest, flags); mode = va_arg(rest, mode_t); va_end(rest); }
+
+int open(const char *path, int flags, ...) { REAL(open); MODE(flags); if (flags & O_CREAT) REFUSE_PATH(path); return real(path, flags, mode); }
+int open64(const char *path, int flags, ...) { REAL(open64); MODE(flags); if (flags & O_CREAT) REFUSE_PATH(path); return real(path, flags, mode); }
+int openat(int at, const char *path, int flags, ...) { REAL(openat); MODE(flags); if (flags & O_CREAT) REFUSE_AT(at, path); return real(at, path, flags, mode); }
+int openat64(int at, const char *path, int flags, ...) { REAL(openat64); MODE(flags); if (flags & O_CREAT) REFUSE_AT(at, path); return real(at, path, flags, mode); }
+int mkdir(const char *path, mode_t mode) { REAL(mkdir); REFUSE_PATH(path); return real(path, mode); }
+int mkdirat(int at, const char *path, mode_t mode) { REAL(mkdirat); REFUSE_AT(at, path); return real(at, path, mode); }
+int unlink(const char *path) { REAL(unlink); REFUSE_PATH(path); return real(path); }
+int unlinkat(int at, const char *path, int flags) { REAL(unlinkat); REFUSE_AT(at, path); return real(at, path, flags); }
+int rmdir(const char *path) { REAL(rmdir); REFUSE_PATH(path); return real(path); }
+int renameat(int at, const char *from, int to_at, const char *to) { REAL(renameat); REFUSE_AT(at, from); return real(at, from, to_at, to); }
 int rename(const char *from, const char *to) {
     REAL(rename);
     if (bad_path(from, 0)) { errno = EIO; return -1; }

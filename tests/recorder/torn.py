@@ -16,7 +16,7 @@ TIMELINE = (0, 1 << 60)
 Told = Callable[[list[StoredRecord]], None]
 
 
-def _head(volume: Volume, stream_id: int, sequence: int, start_us: int) -> ChunkHead:
+def head_of(volume: Volume, stream_id: int, sequence: int, start_us: int) -> ChunkHead:
     return ChunkHead(
         node=bytes(16), volume=volume.id, opening=bytes([sequence]) * 16, stream_id=stream_id,
         stream_name=f"s{stream_id - 1}.main", sequence=sequence, epoch=1, run=1, start_us=start_us, monotonic_us=1,
@@ -48,7 +48,7 @@ def write_one(
     """One chunk on a volume; its records go to `told`."""
     writer = VolumeWriter(volume, on_commit=told, on_failure=lambda *_: None)
     writer.start()
-    put(writer, media, _head(volume, stream_id, sequence, start_us), seal=seal)
+    put(writer, media, head_of(volume, stream_id, sequence, start_us), seal=seal)
     writer.stop()
 
 
@@ -68,7 +68,7 @@ def write_chunks(
     paths = []
     for stream_id in ids:
         for sequence in range(1, chunks + 1):
-            head = _head(volume, stream_id, sequence, START_US + sequence * 60_000_000)
+            head = head_of(volume, stream_id, sequence, START_US + sequence * 60_000_000)
             paths.append(put(writer, media, head, seal=not torn))
     writer.stop()
     for path in paths if torn else []:

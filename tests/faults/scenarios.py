@@ -1,0 +1,139 @@
+"""What a node does to its disk, each from begin to end in one process, to be killed or cut at any of its calls.
+
+Kept true: each scenario may be done again after it was interrupted, and then ends; what it promises meanwhile it writes
+to `told(folder)`, which lies beside the folder and not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from base.datadir import DataDir
+from base.units import US
+from chunks.volume import Volume
+from chunks.writer import OpenChunk, VolumeWriter
+from index import Index
+from index.rebuild import rebuild as rebuild_index
+from index.register import Camera
+from keyreel.node import known_volumes, open_node, prepare_index, recording
+from recorder.committer import Committer
+from recorder.startup import resume
+from tests.chunks.media import START_US, Media, build, encode_video
+from tests.recorder.torn import head_of
+
+STREAMS: Final = 2
+CHUNKS: Final = 2
+DEADLINE_S: Final = 30.0
+FIRST_90K: Final = 5_000_000  # where `build` begins
+
+
+def told(folder: Path) -> Path:
+    """Where a scenario writes what it promised: a line each time, with the moment."""
+    return folder.with_name(f"{folder.name}.told")
+
+
+def _tell(folder: Path, **promise: object) -> None:
+    with told(folder).open("a") as file:
+        file.write(json.dumps({"at_ns": time.time_ns(), **promise}) + "\n")
+
+
+@cache
+def media() -> Media:
+    """Three seconds, a key frame and a fragment in each."""
+    return encode_video("h264")
+
+
+def first_start(folder: Path) -> None:
+    """A node is made in an empty folder."""
+    with recording(open_node(folder, create=True)):
+        pass
+
+
+def start(folder: Path) -> None:
+    """What every start does before it records: identity, index, then what an earlier process left."""
+    first_start(folder)
+    datadir = DataDir.open(folder)
+    with Index.open(datadir.index_path) as index:
+        resume(index, known_volumes(datadir), complete=True)
+
+
+def record(folder: Path) -> None:
+    """Chunks begin, grow, are sealed, and the next begin; each fragment is told when it is durable."""
+    datadir = DataDir.open(folder)
+    [volume] = known_volumes(datadir)
+    with Index.open(datadir.index_path) as index:
+        going_on = resume(index, [volume], complete=True)
+        committer = Committer(index)
+        committer.start()
+        writer = VolumeWriter(volume, on_commit=committer.submit, on_failure=lambda *_: None, sync_interval_s=0.01)
+        writer.start()
+        ids = [committer.call(lambda txn, i=i: txn.ensure_stream(f"s{i}.main").id).result() for i in range(STREAMS)]
+        first = {one: going_on[one].next_sequence if one in going_on else 1 for one in ids}
+        after_us = max([one.end_us for one in going_on.values()], default=0)
+        for step in range(CHUNKS):
+            start_us = max(START_US, after_us + US) + step * 10 * US
+            _record_chunks(folder, writer, committer, {one: first[one] + step for one in ids}, volume, start_us)
+        writer.stop()
+        committer.stop()
+
+
+def _record_chunks(
+    folder: Path, writer: VolumeWriter, committer: Committer, sequences: dict[int, int], volume: Volume, start_us: int
+) -> None:
+    """One chunk of each stream, all fragments one after the other."""
+    chunks: dict[int, OpenChunk] = {
+        one: writer.open_chunk(head_of(volume, one, sequence, start_us), media().config)
+        for one, sequence in sequences.items()
+    }
+    for together in zip(*(build(media()) for _ in chunks), strict=True):
+        for chunk, fragment in zip(chunks.values(), together, strict=True):
+            begin_us = start_us + (fragment.first_dts_90k - FIRST_90K) * 100 // 9
+            end_us = start_us + (fragment.end_dts_90k - FIRST_90K) * 100 // 9
+            assert writer.append(
+                chunk, fragment, start_us=begin_us, end_us=end_us, video_base_90k=FIRST_90K, audio_base=0
+            )
+        _until(lambda end_us=end_us: all(committer.durable_until_us.get(one, 0) >= end_us for one in chunks))
+        _tell(folder, until_us=dict(committer.durable_until_us))
+    for chunk in chunks.values():
+        writer.seal(chunk)
+
+
+def register(folder: Path) -> None:
+    """Cameras and a volume come and go."""
+    datadir = DataDir.open(folder)
+    with Index.open(datadir.index_path) as index:
+        for i in range(3):
+            with index.write() as transaction:
+                transaction.put_camera(Camera(id=f"c{i}", main=f"rtsp://10.0.0.{i}/"))
+            _tell(folder, cameras=[f"c{j}" for j in range(i + 1)])
+        with index.write() as transaction:
+            transaction.remove_camera("c1")
+        _tell(folder, cameras=["c0", "c2"])
+    more = folder / "more"
+    if not (more / "keyreel-volume.json").exists():
+        Volume.create(more, datadir.node_id)
+    datadir.add_volume(Volume.open(more).id, more, "record")
+
+
+def rebuild(folder: Path) -> None:
+    """The index is made again."""
+    datadir = DataDir.open(folder)
+    rebuild_index(datadir.index_path, known_volumes(datadir))
+    prepare_index(datadir)
+
+
+SCENARIOS: Final[dict[str, Callable[[Path], None]]] = {
+    one.__name__: one for one in (first_start, start, record, register, rebuild)
+}
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.002)
