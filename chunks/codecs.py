@@ -30,6 +30,15 @@ def picture(config: VideoConfig) -> Picture:
     raise CameraError(f"no SPS of this {config.codec} stream can be read; check the camera's encoder", reason="codec")
 
 
+def decodable(config: StreamConfig) -> bool:
+    """Whether a decoder that is given this configuration can begin: an SPS that can be read, and a PPS."""
+    try:
+        picture(config.video)
+    except CameraError:
+        return False
+    return bool(config.video.pps) and (config.video.codec == "h264" or bool(config.video.vps))
+
+
 def dimensions(config: VideoConfig) -> tuple[int, int]:
     """(width, height) of the shown picture; (0, 0) when no SPS can be read."""
     try:

@@ -8,6 +8,7 @@ cdef inline uint32_t be16(const uint8_t* data) noexcept nogil:
 cdef class Depacketizer:
     cdef Sink _sink
     cdef readonly uint64_t malformed
+    cdef uint64_t foreign  # packets whose NAL header the announced codec does not know
     # lost = packets known to be missing directly before this one
     cdef int payload(
         self, const uint8_t* data, Py_ssize_t size, int64_t time, int64_t arrival_us, bint marker, uint32_t lost

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memmove
 
 from native.dts cimport clock_assign, clock_promise, clock_restart
 from native.moof cimport AudioSample, Fragment, VideoSample, extent_share
-from native.nal cimport CODEC_H264, NAL_KEY, NAL_OTHER, NAL_VPS, nal_class
+from native.nal cimport CODEC_H264, NAL_KEY, NAL_OTHER, NAL_VPS, nal_class_of
 from native.sets cimport SET_BYTES_MAX, ParameterSets
 from native.sink cimport Sink, UNIT_COMPLETE, UNIT_LOSS_BEFORE
 from native.slab cimport chain_append, chain_clear, chain_forget, chain_free, chain_put_u32, chain_read, chain_truncate
@@ -213,7 +213,7 @@ cdef class FragmentBuilder:
         cdef int kind
         if self.skip or not self.unit_open:
             return 0
-        kind = nal_class(self.codec, head[0])
+        kind = nal_class_of(self.codec, head)
         if kind == NAL_KEY and not self.unit_picture:
             if self.have_last and self.unit_pts < self.top_pts - KEY_BACK_90K:
                 self.restart(self.unit_pts)
@@ -280,7 +280,7 @@ cdef class FragmentBuilder:
         cdef bint whole = flags & UNIT_COMPLETE
         if not self.unit_open:
             return 0
-        if self.skip:
+        if self.skip or not (whole or self.unit_picture):  # what is left of a lost picture leads no other one
             return self.video_drop(lost_packets)
         self.unit_open = False
         self.lost_packets += lost_packets

@@ -43,5 +43,13 @@ cdef inline int h265_class(uint8_t head) noexcept nogil:
 cdef inline int nal_class(int codec, uint8_t head) noexcept nogil:
     return h264_class(head) if codec == CODEC_H264 else h265_class(head)
 
+# With the whole header at hand: a key picture is of the base layer (H.265 3.1), and no header has its first bit set.
+# H.264 slices in a stream that was announced as H.265 would else be taken for key frames.
+cdef inline int nal_class_of(int codec, const uint8_t* head) noexcept nogil:
+    cdef int kind = nal_class(codec, head[0])
+    if kind == NAL_KEY and (head[0] & 0x80 or (codec == CODEC_H265 and (head[0] & 1 or not 1 <= head[1] <= 7))):
+        return NAL_SLICE
+    return kind
+
 cdef inline int nal_head_bytes(int codec) noexcept nogil:
     return 1 if codec == CODEC_H264 else 2

@@ -48,6 +48,17 @@ cdef inline int h265_place(int kind) noexcept nogil:
     return LEADS if kind <= 35 or kind == 39 or 41 <= kind <= 44 or 48 <= kind <= 55 else TRAILS
 
 
+# Heads that no camera sends in the codec announced, and most packets of the other codec have.
+cdef inline bint h264_foreign(const uint8_t* data) noexcept nogil:
+    cdef int kind = data[0] & 0x1f
+    return data[0] & 0x80 != 0 or kind == 0 or 2 <= kind <= 4 or kind >= 30  # 2 to 4: data partitions
+
+
+cdef inline bint h265_foreign(const uint8_t* data) noexcept nogil:
+    cdef int kind = (data[0] >> 1) & 0x3f
+    return data[0] & 0x81 != 0 or not 1 <= data[1] <= 7 or 41 <= kind <= 47 or kind >= 50  # layer 0 alone is sent
+
+
 cdef class PictureDepacketizer(Depacketizer):
     """H.264 and H.265; they differ in NAL header and aggregation layout alone."""
 
@@ -97,6 +108,8 @@ cdef class PictureDepacketizer(Depacketizer):
         elif lost:
             self._gap(lost)
         self._arrival_us = arrival_us
+        if size > 1 and (h264_foreign(data) if self._codec == CODEC_H264 else h265_foreign(data)):
+            self.foreign += 1
         if size <= self._head_bytes:
             if size:
                 self._malformed()

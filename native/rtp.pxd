@@ -27,6 +27,7 @@ cdef class Receiver:
     cdef readonly int64_t last_arrival_us
     cdef readonly uint32_t ssrc
     cdef uint64_t _malformed
+    cdef uint64_t _foreign
     cdef bint _locked           # ssrc and sequence are known
     cdef uint32_t _candidate_ssrc
     cdef int _candidate_next    # sequence that would confirm a jump; -1 = none

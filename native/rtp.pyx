@@ -99,6 +99,7 @@ cdef class Receiver:
             return 0
         if data[1] & 0x7f != self._payload_type and self._payload_type >= 0:
             self._malformed += 1
+            self._foreign += 1
             if ssrc != self.ssrc or not self._locked:
                 return 0
             size = head  # comfort noise and the like: a packet of ours, without a payload of ours
@@ -270,6 +271,11 @@ cdef class Receiver:
     def unwrap(self, uint32_t rtp_time):
         """The unwrapped time that `rtp_time` has by the last packet; None before any."""
         return self._time + <int32_t>(rtp_time - <uint32_t>self._time) if self._timed else None
+
+    @property
+    def foreign_packets(self):
+        """Packets of another payload type, or with a head that the announced codec does not have."""
+        return self._foreign + self._units.foreign
 
     @property
     def malformed_packets(self):

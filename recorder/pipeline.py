@@ -16,6 +16,7 @@ from base.clock import Clock, wall_clock_state
 from base.errors import KeyreelError
 from base.media import AudioConfig, StreamConfig, VideoCodec, VideoConfig
 from base.units import ticks_to_us, us_to_90k
+from chunks.codecs import decodable
 from chunks.records import ChunkHead, ClockState, Gap, GapCause
 from chunks.writer import Held, OpenChunk, VolumeWriter
 from index import StreamRow
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 
 # RTCP's word on lip sync is taken when it is this near to what arrival says; farther off, the camera's NTP is nonsense.
 SENDER_REPORT_TRUST_US: Final = 2_000_000
+# Of pictures whose parameter sets have not come, whole GOPs of this time are kept, and never more than these bytes.
+WITHOUT_SETS_US_MAX: Final = 60_000_000
+WITHOUT_SETS_BYTES_MAX: Final = 32 << 20
+NO_SETS_TEXT: Final = "pictures come without SPS and PPS, which decoders need; they are kept until these come"
 _CLOCK_STATES: Final = {None: ClockState.UNKNOWN, True: ClockState.SYNCED, False: ClockState.UNSYNCED}
 
 
@@ -164,6 +169,8 @@ class Pipeline:
         self._seal()
         self._run = None
         self._overload.leave(self.standing)
+        if self._ring and not self._standby:
+            cause = GapCause.UNDECODABLE
         self._forget_ring()
         if not self._standby:
             self._absent = cause
@@ -174,7 +181,7 @@ class Pipeline:
             self._seal()
             self._standby, self._absent = True, GapCause.NOT_WANTED
         if self._ring is not None:
-            self._ring.length_us = length_us
+            self._ring.length_us, self._ring.bytes_max = length_us, None
 
     def go_on(self) -> None:
         """Store again, beginning with what is kept."""
@@ -261,14 +268,37 @@ class Pipeline:
             self._ring.hold(fragment)
 
     def _store(self, run: _Run, fragment: Fragment) -> None:
+        if run.chunk is None and (fragment.key or self._ring):
+            config = self._config_of(run, fragment)
+            if self._lacks_sets(config, fragment):
+                return
+            for held in self._ring.take() if self._ring is not None else []:
+                self._put(run, held, config)
+            self._put(run, fragment, config)
+        else:
+            self._put(run, fragment, None)
+
+    def _lacks_sets(self, config: StreamConfig, fragment: Fragment) -> bool:
+        """Pictures whose parameter sets have not come are kept: with the first sets they become playable."""
+        if decodable(config):
+            return False
+        self.undecodable, self.waiting_for = NO_SETS_TEXT, "undecodable"
+        self._absent = self._absent or GapCause.UNDECODABLE
+        if self._ring is not None:
+            self._ring.length_us, self._ring.bytes_max = WITHOUT_SETS_US_MAX, WITHOUT_SETS_BYTES_MAX
+            self._ring.hold(fragment)
+        return True
+
+    def _put(self, run: _Run, fragment: Fragment, config: StreamConfig | None) -> None:
+        """`config`, when given, is that of a chunk which these pictures begin, or go on in."""
         if not fragment.key and (run.chunk is None or self._absent is not None or not run.chunk.fragments):
             self._absent = self._absent or (GapCause.UNDECODABLE if run.chunk is None else GapCause.OVERLOAD)
             return
         if not self._admitted(fragment):
             self._refuse(fragment)
             return
-        if fragment.key and (run.chunk is None or self._chunk_is_over(run, fragment)):
-            self._open(run, fragment)
+        if fragment.key and (run.chunk is None or (config is None and self._chunk_is_over(run, fragment))):
+            self._open(run, fragment, config or self._config_of(run, fragment))
         if run.chunk is not None:
             self._append(run, run.chunk, fragment)
         else:
@@ -328,19 +358,16 @@ class Pipeline:
         self._count(fragment, end_us)
 
     def _gap_before(self, run: _Run, fragment: Fragment, start_us: int) -> Gap | None:
-        """What this fragment declares missing: GOPs dropped before it, or packets lost in it."""
+        """What this fragment declares missing: GOPs dropped before it, or packets lost in it, or both as one."""
+        packets = fragment.lost_packets
+        lost_us = run.wall.wall_us(fragment.loss[0]) if fragment.loss is not None else 0
+        whole_us = max(run.wall.wall_us(fragment.loss[1]), lost_us + 1) if fragment.loss is not None else 0
         if self._absent is not None and run.chunk is not None:
-            if run.chunk.fragments == 0 and run.chunk.head.gap_start_us and start_us <= run.chunk.head.start_us:
-                return None  # the chunk's head declares it
+            in_head = run.chunk.fragments == 0 and run.chunk.head.gap_start_us and start_us <= run.chunk.head.start_us
             since_us = self._resume.end_us or run.chunk.head.start_us
-            if start_us > since_us:
-                return Gap(self.stream.id, since_us, start_us, self._absent, fragment.lost_packets)
-            return None
-        if fragment.loss is None:
-            return None
-        lost_us = run.wall.wall_us(fragment.loss[0])
-        whole_us = max(run.wall.wall_us(fragment.loss[1]), lost_us + 1)
-        return Gap(self.stream.id, lost_us, whole_us, GapCause.PACKET_LOSS, fragment.lost_packets)
+            if not in_head and start_us > since_us:
+                return Gap(self.stream.id, since_us, max(start_us, whole_us), self._absent, packets)
+        return Gap(self.stream.id, lost_us, whole_us, GapCause.PACKET_LOSS, packets) if whole_us else None
 
     def _count(self, fragment: Fragment, end_us: int) -> None:
         counters = self.counters
@@ -369,10 +396,9 @@ class Pipeline:
         vps, sps, pps = fragment.parameter_sets()
         return StreamConfig(VideoConfig(run.video_codec, vps, sps, pps), run.audio)
 
-    def _open(self, run: _Run, fragment: Fragment) -> None:
+    def _open(self, run: _Run, fragment: Fragment, config: StreamConfig) -> None:
         """Seal the chunk in hand and open the next one at this key fragment."""
         self._seal()
-        config = self._config_of(run, fragment)
         writer = self._pick_volume(self._writer)
         if writer is not None and self._orphans:
             self._replay(writer)

@@ -1,7 +1,8 @@
 """The last seconds of a stream that is not recorded now, in memory, so that a recording begins before its cause.
 
 Kept true: what is held begins with a key frame; it is no longer than asked, to a GOP; the memory of all streams
-together stays within one bound, and a stream that passes it loses its own oldest pictures.
+together stays within one bound, and a stream that passes it, or its own, loses its own oldest pictures. The same ring
+keeps pictures whose parameter sets have not come.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Ring:
 
     def __init__(self, length_us: int, budget: RingBudget) -> None:
         self.length_us = length_us
+        self.bytes_max: int | None = None  # of this ring alone
+        self._bytes = 0
         self._budget = budget
         self._held: deque[Fragment] = deque()
         self._keys = 0  # of the fragments held
@@ -41,10 +44,15 @@ class Ring:
         self._held.append(fragment)
         self._keys += fragment.key
         self._budget.used_bytes += fragment.media_bytes
+        self._bytes += fragment.media_bytes
         while self._keys > 1 and self._second_gop_us() <= fragment.first_arrival_us - self.length_us:
             self._drop_gop()
-        while self._held and self._budget.used_bytes > self._budget.bytes_max:
+        while self._held and self._is_over():
             self._drop_gop()
+
+    def _is_over(self) -> bool:
+        own = self.bytes_max is not None and self._bytes > self.bytes_max
+        return own or self._budget.used_bytes > self._budget.bytes_max
 
     def take(self) -> list[Fragment]:
         """All that is held, oldest first; the ring is empty afterwards."""
@@ -69,4 +77,5 @@ class Ring:
             fragment = self._held.popleft()
             self._keys -= fragment.key
             self._budget.used_bytes -= fragment.media_bytes
+            self._bytes -= fragment.media_bytes
             first = False

@@ -86,6 +86,11 @@ class Authenticator:
         self._chosen: Challenge | None = None
         self._count = 0
 
+    @property
+    def realm(self) -> str:
+        """Of the challenge that is answered; many makes put a serial number into it."""
+        return self._chosen.params.get("realm", "") if self._chosen is not None else ""
+
     def accept(self, values: Iterable[str]) -> bool:
         """Choose from the WWW-Authenticate values of a 401; False when the answer just given was refused.
 

@@ -80,6 +80,7 @@ class RtspClient:
         self._answer: asyncio.Future[Response] | None = None
         self._answer_sequence = 0
         self._methods: frozenset[str] = frozenset()
+        self._server = ""
         self._presentation: Presentation | None = None
         self._session: Session | None = None
         self._tracks: dict[int, PlayingTrack] = {}
@@ -100,6 +101,16 @@ class RtspClient:
     def tracks_stats(self) -> dict[int, TrackStats]:
         """Counters of every track that was set up, by track index."""
         return {index: track.stats() for index, track in self._tracks.items()}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the camera said of itself: its certificate's SHA-256, its realm, the names of its server and session."""
+        return {
+            "certificate": self._connection.certificate,
+            "realm": self._auth.realm if self._auth is not None else "",
+            "server": self._server,
+            "name": self._presentation.name if self._presentation is not None else "",
+        }
 
     def sender_report(self, track_index: int) -> tuple[int, int] | None:
         """The camera's newest (wall clock in Unix µs, unwrapped RTP time of that moment), when it told."""
@@ -198,6 +209,7 @@ class RtspClient:
             await self._secure()
         options = await self._request("OPTIONS", self._url.request_url, accept_all=True)
         self._methods = parse_public(options.headers.get("Public"))
+        self._server = options.headers.get("Server")
         return await self._request("DESCRIBE", self._url.request_url, [("Accept", "application/sdp")], accept_all=True)
 
     def _points_elsewhere(self, answer: Response) -> bool:
@@ -419,6 +431,10 @@ class RtspClient:
         if silent_us >= self._media_timeout_us:
             limit = f"{self._media_timeout_us / 1e6:g} s"
             self._end(CameraError(f"{self._url} sent no media for {limit}", reason="stalled"))
+            return
+        if any(playing.track.kind == "video" and playing.sends_another_codec() for playing in self._tracks.values()):
+            text = f"{self._url} sends another codec than it announced; it is asked again"
+            self._end(CameraError(text, reason="codec"))
             return
         if now_us - self._reported_us >= _REPORT_US:
             self._reported_us = now_us

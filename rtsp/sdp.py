@@ -73,6 +73,7 @@ class Presentation:
 
     control_url: str
     tracks: tuple[Track, ...]
+    name: str = ""
 
     def first(self, kind: Kind) -> Track | None:
         """The first recordable track of that kind."""
@@ -84,21 +85,24 @@ def parse(data: bytes, base_url: str) -> Presentation:
     session: dict[str, list[str]] = {}
     media: list[tuple[str, dict[str, list[str]]]] = []
     attributes = session
+    name = ""
     for raw in data.decode("utf-8", "replace").splitlines():
         line = raw.strip()[:_LINE_BYTES_MAX]
         if line.startswith("m="):
             attributes = {}
             media.append((line[2:], attributes))
+        elif line.startswith("s=") and not media:
+            name = line[2:].strip()
         elif line.startswith("a="):
-            name, _, value = line[2:].partition(":")
-            values = attributes.setdefault(name.strip().lower(), [])
+            word, _, value = line[2:].partition(":")
+            values = attributes.setdefault(word.strip().lower(), [])
             if len(values) < _SETS_MAX:
                 values.append(value.strip())
     if not media:
         raise CameraError(f"the answer to DESCRIBE names no media: {data[:32]!r}", reason="protocol")
     control_url = join_control(base_url, session.get("control", ["*"])[0])
     tracks = [_track(i, text, attrs, base_url) for i, (text, attrs) in enumerate(media[:TRACKS_MAX])]
-    return Presentation(control_url, tuple(tracks))
+    return Presentation(control_url, tuple(tracks), name)
 
 
 def join_control(base_url: str, control: str) -> str:

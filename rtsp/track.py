@@ -16,6 +16,7 @@ from rtsp.sdp import Track
 from rtsp.transport import UdpPair
 
 REORDER_PACKETS: Final = 128
+JUDGED_PACKETS: Final = 50  # a few seconds of a slow camera
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class PlayingTrack:
         self._report: SenderReport | None = None
         self._report_time: int | None = None  # its RTP time, unwrapped
         self._reported_at_us = 0
+        self._judged_packets = 0
+        self._judged_foreign = 0
         self._past_expected = 0
         self._past_received = 0
 
@@ -98,6 +101,16 @@ class PlayingTrack:
             last_report=self._report.ntp_middle if self._report is not None else 0,
             delay_us=max(now_us - self._reported_at_us, 0),
         )
+
+    def sends_another_codec(self) -> bool:
+        """Whether most of the newest packets cannot be what the camera announced; looked at once enough have come."""
+        receiver = self.receiver
+        packets = receiver.packets - self._judged_packets
+        if packets < JUDGED_PACKETS:
+            return False
+        foreign = receiver.foreign_packets - self._judged_foreign
+        self._judged_packets, self._judged_foreign = receiver.packets, receiver.foreign_packets
+        return foreign * 2 > packets
 
     def end(self) -> None:
         """Release the ports and end the open unit; nothing reaches the sink after this."""

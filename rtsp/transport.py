@@ -8,6 +8,7 @@ a rule is cut, and its first error is kept for whoever waits on it.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import socket
 import ssl
 import time
@@ -42,6 +43,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, on_message: Callable[[Message], None], on_rtcp: OnRtcp, on_lost: Callable[[], None]) -> None:
         self.error: Exception | None = None
         self.lost = False
+        self.certificate = ""  # SHA-256 of what the camera showed in TLS
         self._on_message = on_message
         self._on_lost = on_lost
         self._parser = MessageParser()
@@ -66,6 +68,8 @@ class Connection(asyncio.BufferedProtocol):
         if secure is None:
             raise ConnectionError("the camera closed the connection")
         self._transport = secure
+        certificate = secure.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        self.certificate = hashlib.sha256(certificate or b"").hexdigest()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass

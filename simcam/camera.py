@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ class Camera:
         self.damaged: set[int] = set()
         self.overruns = 0
         self.sessions = 0
+        self.credentials: deque[str] = deque(maxlen=64)  # Authorization headers as they came
         self.clock_offset_us = 0  # camera's clock minus the machine's
         self._loops = [self.loop]
         self._stampers = {codec: Stamper(spec.name, codec) for codec in ("h264", "h265")}
@@ -222,10 +224,13 @@ class Camera:
                 stream = viewer.senders[VIDEO].stream
                 stream.jump(stream.ssrc, stream.next_sequence + packets & 0xFFFF)
 
-    def switch(self, source: LoopSource) -> None:
-        """Goes on with another loop: in mid-stream when the codec stays, else by ending all sessions."""
+    def switch(self, source: LoopSource, *, unsaid: bool = False) -> None:
+        """Goes on with another loop: in mid-stream when the codec stays, else by ending all sessions.
+
+        `unsaid` sends the other codec within the sessions, as a camera does whose settings were changed under way.
+        """
         loop = resolve(source)
-        same = loop.video.codec == self.loop.video.codec
+        same = unsaid or loop.video.codec == self.loop.video.codec
         self.loop = loop
         self._loops.append(loop)
         if not same:
@@ -244,13 +249,11 @@ class Camera:
             except (ValueError, msgspec.MsgspecError) as error:
                 raise UserError(f"event {name} cannot take {text[:64]!r}: {error}") from None
 
-    def _switch_text(self, text: str) -> None:
-        if text.startswith("{"):
-            made = self.spec.loop if isinstance(self.spec.loop, LoopSpec) else LoopSpec()
-            merged = msgspec.to_builtins(made) | msgspec.json.decode(text, type=dict)
-            self.switch(msgspec.convert(merged, LoopSpec))
-        else:
-            self.switch(Path(text))
+    def _named_loop(self, text: str) -> LoopSource:
+        if not text.startswith("{"):
+            return Path(text)
+        made = self.spec.loop if isinstance(self.spec.loop, LoopSpec) else LoopSpec()
+        return msgspec.convert(msgspec.to_builtins(made) | msgspec.json.decode(text, type=dict), LoopSpec)
 
     # The log
 
@@ -273,6 +276,7 @@ EVENTS: Final[dict[str, Callable[[Camera, str], None]]] = {
     "step_clock": lambda camera, text: camera.step_clock(float(text)),
     "jump_time": lambda camera, text: camera.jump_time(float(text)),
     "jump_sequence": lambda camera, text: camera.jump_sequence(int(text)),
-    "switch": lambda camera, text: camera._switch_text(text),
+    "switch": lambda camera, text: camera.switch(camera._named_loop(text)),
+    "switch_unsaid": lambda camera, text: camera.switch(camera._named_loop(text), unsaid=True),
 }
 _METADATA_TRACK: Final = make_track(None, VIDEO_HZ, [[_METADATA_XML]], [0], [0], VIDEO_HZ)

@@ -24,7 +24,6 @@ from simcam.ticker import monotonic_us
 if TYPE_CHECKING:
     from simcam.server import SimcamServer
 
-REALM: Final = "simcam"
 _METHODS: Final = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER"
 _OTHER_PROTOCOL: Final = b"SSH-2.0-OpenSSH_9.2p1\r\n"
 
@@ -111,6 +110,8 @@ class Connection(asyncio.Protocol):
             answer = self._challenge(camera)
         else:
             answer, then = self._dispatch(request, camera, kind)
+        if camera is not None and camera.spec.server:
+            answer.headers.add("Server", camera.spec.server)
         answer.headers.add("CSeq", request.headers.get("CSeq", "0"))
         if self.session:
             answer.headers.add("Session", f"{self.session.id};timeout={self.session.camera.spec.session_timeout_s}")
@@ -119,6 +120,9 @@ class Connection(asyncio.Protocol):
             then()
 
     def _reply(self, answer: Response, faults: Faults) -> None:
+        if faults.header_bytes:
+            for number in range(faults.header_bytes // 1000):
+                answer.headers.add(f"X-Filler-{number}", "x" * 1000)
         data = _OTHER_PROTOCOL if faults.not_rtsp else answer.encode()
         if not faults.answer_delay_s and not faults.answer_bytes_per_s:
             self.outbox.write(data)
@@ -142,7 +146,8 @@ class Connection(asyncio.Protocol):
         spec = camera.spec
         if not spec.user:
             return True
-        given = request.headers.get("Authorization")
+        if given := request.headers.get("Authorization"):
+            camera.credentials.append(given)
         if spec.auth == "basic":
             return check_basic(given, spec.user, spec.password)
         challenge = self._digest.get(camera.name)
@@ -150,10 +155,10 @@ class Connection(asyncio.Protocol):
 
     def _challenge(self, camera: Camera) -> Response:
         if camera.spec.auth == "basic":
-            return Response(401, headers=Headers([("WWW-Authenticate", f'Basic realm="{REALM}"')]))
+            return Response(401, headers=Headers([("WWW-Authenticate", f'Basic realm="{camera.spec.realm}"')]))
         algorithm = "MD5" if camera.spec.auth == "digest-md5" else "SHA-256"
         challenge = self._digest.setdefault(
-            camera.name, DigestChallenge(REALM, "MD5" if algorithm == "MD5" else "SHA-256")
+            camera.name, DigestChallenge(camera.spec.realm, "MD5" if algorithm == "MD5" else "SHA-256")
         )
         return Response(401, headers=Headers([("WWW-Authenticate", challenge.header())]))
 

@@ -14,6 +14,16 @@ from typing import Any
 from base.errors import UserError
 
 MARKERS = ("right", "always", "never")
+HOSTILE = ("", "endless", "short")
+_ENDLESS_PACKETS = 200  # instead of a picture
+# RFC 6184: FU-A without header or payload, STAP-A without or with wrong sizes, types that nobody asked for, nothing.
+_SHORT_PAYLOADS = (
+    b"", b"\x7c", b"\x7c\x85", b"\x7c\x45", b"\x78", b"\x78\0", b"\x78\0\0", b"\x78\xff\xff\x65",
+    b"\x78\0\1\x65\0\xff\x65", b"\x78\0\5\x7c\x85\0\0\0", b"\x79\0\0\0", b"\x7d\x85\0", b"\x65",
+    b"\x60\0", b"\x7f\0",
+)  # fmt: skip
+# RFC 3550: another version, more sources than bytes, an extension past the end, padding longer than the packet.
+_SHORT_PACKETS = ((b"\0", b"\x65\x88"), (b"\x8f", b"\x65\x88"), (b"\x90", b"\0\0\xff\xff"), (b"\xa0", b"\x65\xff"))
 _REORDER_DEPTH = 4  # a held-back packet leaves after so many others
 
 
@@ -26,6 +36,7 @@ class Faults:
     duplicate: float = 0.0  # chance per packet to be sent twice
     corrupt: float = 0.0  # chance per packet that a payload bit flips
     garbage: float = 0.0  # chance per picture of bytes that are no RTP before it
+    hostile: str = ""  # instead of pictures, H.264: endless (a fragmented NAL unit without end), short (broken packets)
     marker: str = "right"  # RTP marker bits: right, always, never
     key_frames: bool = True  # False: key pictures are left out
     join: str = "key"  # first picture of a session: key, any, cut (any, its later half)
@@ -36,6 +47,7 @@ class Faults:
     not_rtsp: bool = False  # answer requests in another protocol
     answer_delay_s: float = 0.0  # wait before each answer
     answer_bytes_per_s: int = 0  # answers trickle at this speed
+    header_bytes: int = 0  # fill the head of each answer up to this size
     sdp_bytes: int = 0  # fill the SDP up to this size
     sdp_codec: str = ""  # announce this video encoding
     ignore_teardown: bool = False
@@ -44,7 +56,13 @@ class Faults:
     def on_packets(self) -> bool:
         """Whether packets must be handled one by one."""
         return bool(
-            self.loss or self.reorder or self.duplicate or self.corrupt or self.garbage or self.marker != "right"
+            self.loss
+            or self.reorder
+            or self.duplicate
+            or self.corrupt
+            or self.garbage
+            or self.hostile
+            or self.marker != "right"
         )
 
     def set(self, values: Mapping[str, str]) -> None:
@@ -58,8 +76,9 @@ class Faults:
                 parsed[name] = text.lower() in ("1", "true", "yes", "on") if known[name] is bool else known[name](text)
             except ValueError:
                 raise UserError(f"fault {name} takes a {known[name].__name__}, not {text[:64]!r}") from None
-        if parsed.get("marker", "right") not in MARKERS:
-            raise UserError(f"marker is one of {', '.join(MARKERS)}")
+        for name, words in (("marker", MARKERS), ("hostile", HOSTILE)):
+            if parsed.get(name, words[0]) not in words:
+                raise UserError(f"{name} is one of {', '.join(filter(None, words))}")
         for name, value in parsed.items():
             setattr(self, name, value)
 
@@ -71,6 +90,7 @@ class PacketFaults:
         self._faults = faults
         self._random = random.Random(seed)
         self.held: list[tuple[int, bytes]] = []  # (packets to let pass first, packet)
+        self._added = 0  # packets sent beyond the stream's own
 
     def apply(self, packets: Sequence[bytes]) -> tuple[list[bytes], bool]:
         """The packets to send instead, and whether one was lost or changed.
@@ -81,6 +101,8 @@ class PacketFaults:
         out: list[bytes] = []
         damaged = False
         old = len(self.held)
+        if faults.hostile and packets:
+            packets, damaged = self._hostile(packets), True
         for packet in packets:
             if faults.loss and chance() < faults.loss:
                 damaged = True
@@ -106,6 +128,21 @@ class PacketFaults:
         if not self._faults.garbage or self._random.random() >= self._faults.garbage:
             return b""
         return self._random.randbytes(self._random.randrange(1, 400)).replace(b"$", b"#")
+
+    def _hostile(self, packets: Sequence[bytes]) -> list[bytes]:
+        """What is sent instead of a picture: numbered on, with the picture's time."""
+        head, first = packets[0][:12], self._added == 0
+        if self._faults.hostile == "endless":
+            sent = [
+                head + (b"\x7c\x85" if first and not n else b"\x7c\x05") + bytes(1400) for n in range(_ENDLESS_PACKETS)
+            ]
+        else:
+            sent = [head + payload for payload in _SHORT_PAYLOADS] + [
+                first_byte + head[1:] + rest for first_byte, rest in _SHORT_PACKETS
+            ]
+        sequence = int.from_bytes(head[2:4], "big") + self._added
+        self._added += len(sent) - len(packets)
+        return [one[:2] + (sequence + n & 0xFFFF).to_bytes(2, "big") + one[4:] for n, one in enumerate(sent)]
 
     def _marked(self, packet: bytes) -> bytes:
         kind = packet[1] | 0x80 if self._faults.marker == "always" else packet[1] & 0x7F

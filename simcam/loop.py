@@ -103,6 +103,15 @@ def make_track(
     )
 
 
+def without_sets(loop: Loop) -> Loop:
+    """The same pictures, from a camera that does not send their parameter sets."""
+    track = loop.video
+    codec: VideoCodec = "h264" if track.codec == "h264" else "h265"
+    units = [[nal for nal in track.table.parts(i) if not nal_kind(codec, nal)] for i in range(len(track.table))]
+    bare = make_track(track.config, track.clock_hz, units, track.pts, track.dts, track.duration_ticks)
+    return Loop(loop.name, bare, loop.audio, loop.fps)
+
+
 def _apart(times: Sequence[int]) -> list[int]:
     """The times with at least a tick between any two: RTP knows one picture per timestamp (RFC 6184 §5.1)."""
     apart = list(times)

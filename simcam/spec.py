@@ -29,6 +29,8 @@ class CameraSpec:
     repeat: int = 0  # turns of the loop, then BYE; 0 goes on for ever
     transports: tuple[str, ...] = ("tcp", "udp")
     session_timeout_s: int = 60
+    realm: str = "simcam"  # of its password; real cameras often put their serial number there
+    server: str = "simcam"  # what its Server header says
     parameter_sets: bool = True  # in the SDP
     aggregate: bool = True  # small NAL units share packets
     donl: bool = False  # H.265 decoding order numbers in every packet

@@ -21,6 +21,10 @@ class Source(Protocol):
     def tracks_stats(self) -> dict[int, TrackStats]:
         """Counters by track index."""
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the camera said of itself, as far as it did: certificate, realm, server, name."""
+
     def sender_report(self, track_index: int) -> tuple[int, int] | None:
         """(the camera's wall clock in µs, media time of that moment), when it told."""
 

@@ -133,6 +133,11 @@ class AvSource:
         if silent_us > self._media_timeout_s * 1e6:
             self._fail(CameraError(f"{self._name} sent no picture for {self._media_timeout_s:g} s", reason="stalled"))
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """These protocols tell nothing of the device."""
+        return {}
+
     async def connect(self) -> None:
         """`av` connects and asks in one call, so there is nothing to wait for here."""
 

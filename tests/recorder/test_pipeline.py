@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,14 @@ from chunks.volume import Volume
 from chunks.writer import VolumeWriter
 from index import Index
 from native.fragment import FragmentBuilder
+from native.slab import pool
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
+from recorder.prerecord import Ring, RingBudget
 from recorder.startup import Past, chunk_reader
 from simcam.encode import LoopSpec, make_loop
-from simcam.loop import Track
+from simcam.loop import Track, nal_kind
+from simcam.stamps import split_sample
 
 SPEC = LoopSpec(codec="h264", width=160, height=90, fps=10, gop=10, seconds=4)
 OTHER = LoopSpec(codec="h264", width=192, height=108, fps=10, gop=10, seconds=4)
@@ -42,6 +45,7 @@ class Bench:
         )
         self.writer.start()
         self.stream = self.committer.call(lambda t: t.ensure_stream("gate.main")).result()
+        self.ring = Ring(0, RingBudget(64 << 20))
         self.pipeline = self.make(Resume(), chunk_s)
         self.rtp = 1000
 
@@ -59,6 +63,7 @@ class Bench:
             rotation=Rotation(chunk_s * 1_000_000, 1 << 30),
             clock=self.clock,
             pick_volume=lambda _: self.writer,
+            ring=self.ring,
         )
 
     def begin(self, spec: LoopSpec = SPEC) -> FragmentBuilder:
@@ -164,6 +169,117 @@ async def test_joined_in_mid_gop_nothing_is_stored_before_the_key_frame(bench: B
     with bench.index.read() as snapshot:
         rows = snapshot.chunks(bench.stream.id, *TIMELINE)
     assert sum(row.samples for row in rows) == 40
+
+
+async def test_ten_minutes_without_a_key_frame(tmp_path: Path) -> None:
+    """Recorded as they come, in memory that stays flat; each moment is found, from the key frame at their beginning."""
+    bench = Bench(tmp_path, chunk_s=60)
+    bench.begin()
+    key = bench.track.table.sample(0, None)
+    other = next(bench.track.table.sample(i, None) for i, is_key in enumerate(bench.track.keys) if not is_key)
+    other += (8000).to_bytes(4, "big") + b"\x0c" + bytes(7999)  # 48 MB in all
+    before, most = pool()[0], 0
+    for number in range(6000):
+        await bench.clock.advance(0.1)
+        bench.builder.push_video(bench.rtp + number * 9000, bench.clock.monotonic_us(), other if number else key)
+        if number % 1000 == 999:
+            async with asyncio.timeout(20):
+                while bench.writer.queue_bytes:
+                    await asyncio.sleep(0.01)
+            most = max(most, pool()[0] - before)
+    bench.end()
+    bench.close()
+    assert most <= 1 << 20
+    spans, gaps = bench.timeline()
+    assert len(spans) == 1
+    assert not gaps
+    assert spans[0][1] - spans[0][0] == pytest.approx(600_000_000, abs=200_000)
+    with bench.index.read() as snapshot:
+        rows = snapshot.chunks(bench.stream.id, *TIMELINE)
+        found = snapshot.seek(bench.stream.id, spans[0][0] + 590_000_000)
+    assert [row.samples for row in rows] == [6000], "a chunk begins with a key frame, so there is but one"
+    assert found is not None
+    assert found.time_us == spans[0][0], "the one key frame there is"
+    bench.index.close()
+
+
+def bare(sample: bytes) -> bytes:
+    """A picture without its parameter sets."""
+    return b"".join(
+        len(nal).to_bytes(4, "big") + nal for nal in split_sample(sample) if nal_kind("h264", nal) == ""
+    )  # fmt: skip
+
+
+async def send(bench: Bench, count: int, change: Callable[[bytes], bytes] = bytes) -> None:
+    for _ in range(count):
+        await bench.clock.advance(0.1)
+        i = bench.at % len(bench.track.pts)
+        bench.builder.push_video(bench.rtp, bench.clock.monotonic_us(), change(bench.track.table.sample(i, None)))
+        bench.at += 1
+        bench.rtp += 9000
+
+
+@pytest.mark.parametrize("late_by", [7, 10, 37])
+async def test_pictures_before_their_parameter_sets_are_kept(bench: Bench, late_by: int) -> None:
+    """The sets come `late_by` pictures late, before a key frame or between two: nothing that came before is lost."""
+    bench.begin()
+    await send(bench, late_by, bare)
+    assert bench.pipeline.waiting_for == "undecodable"
+    assert not bench.pipeline.recording
+    sets = b"".join(
+        len(nal).to_bytes(4, "big") + nal
+        for nal in split_sample(bench.track.table.sample(0, None))
+        if nal_kind("h264", nal)
+    )
+    await send(bench, 1, lambda sample: sets + bare(sample))
+    await send(bench, 30, bare)
+    assert bench.pipeline.recording
+    assert bench.pipeline.undecodable == ""
+    bench.end()
+    bench.close()
+    with bench.index.read() as snapshot:
+        rows = snapshot.chunks(bench.stream.id, *TIMELINE)
+        config = snapshot.config(bench.stream.id, rows[0].epoch)
+    assert sum(row.samples for row in rows) == late_by + 31
+    assert len(rows) == 1
+    assert config is not None
+    assert config.video.sps
+    assert config.video.pps
+    spans, gaps = bench.timeline()
+    assert len(spans) == 1
+    assert not gaps
+
+
+async def test_pictures_without_sets_are_bounded_and_their_absence_is_told(bench: Bench) -> None:
+    bench.begin()
+    await send(bench, 20)
+    bench.end()
+    bench.begin()
+    await send(bench, 1200, bare)
+    assert 550 < sum(fragment.video_samples for fragment in bench.ring._held) <= 620, "a minute of them"
+    bench.end()
+    gap = bench.pipeline.absence(bench.clock.wall_us())
+    bench.close()
+    assert gap is not None
+    assert gap.cause is GapCause.UNDECODABLE
+
+
+async def test_a_loss_in_the_first_fragment_of_all_is_told(bench: Bench) -> None:
+    """What came before the first key frame is no absence yet, and hides no loss behind it."""
+    bench.begin()
+    bench.at = 5
+    await send(bench, 5)
+    await send(bench, 2)
+    i = bench.at
+    bench.builder.push_video(
+        bench.rtp, bench.clock.monotonic_us(), bench.track.table.sample(i, None), complete=False, lost_packets=1
+    )
+    bench.at, bench.rtp = i + 1, bench.rtp + 9000
+    await send(bench, 10)
+    bench.end()
+    bench.close()
+    _, gaps = bench.timeline()
+    assert [(b - a, cause) for a, b, cause in gaps] == [(pytest.approx(100_000, abs=2000), GapCause.PACKET_LOSS)]
 
 
 async def test_a_full_queue_drops_whole_gops_and_says_so(tmp_path: Path) -> None:
