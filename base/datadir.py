@@ -7,6 +7,7 @@
     DATA/index/          the LMDB environment
     DATA/register.json   copy of the camera register, so that the index stays disposable
     DATA/media/          the volume used when none is configured
+    DATA/identities.json what each camera said of itself, see base/identities.py
     DATA/run/            what describes only this moment: recorder.json
     DATA/lock            held by the one process that records into this folder
 

@@ -17,6 +17,7 @@ import msgspec
 from base.clock import wall_us
 from base.datadir import DataDir
 from base.errors import NotFound, UserError
+from base.identities import forget
 from base.log import redact
 from base.units import US, format_time
 from index import Camera, Index
@@ -121,10 +122,26 @@ def ask_recording(data: Path, camera_id: str, seconds: int, as_json: bool) -> No
         print(f"camera {camera_id} " + (f"is recorded until {until}" if until else "is asked for no more"))
 
 
+def accept(data: Path, camera_id: str, as_json: bool) -> None:
+    """The device that answers for a camera now is taken for it."""
+    datadir = DataDir.open(data)
+    with open_index(data) as index, index.read() as snapshot:
+        camera = next((one for one in snapshot.cameras() if one.id == camera_id), None)
+    if camera is None:
+        raise NotFound(f"no camera {camera_id[:80]!r}; `keyreel camera list` shows the ids", reason="unknown-camera")
+    known = forget(datadir.path, camera.stream_names())
+    if as_json:
+        print_json({"camera": camera_id, "accepted": known})
+    else:
+        print(f"camera {camera_id}: " + ("what answers now is taken for it" if known else "no device was known yet"))
+
+
 def remove(data: Path, camera_id: str, as_json: bool) -> None:
     """Take a camera out of the register."""
     with Index.open(DataDir.open(data).index_path) as index, index.write() as transaction:
+        camera = transaction.camera(camera_id)
         transaction.remove_camera(camera_id)
+    forget(data, camera.stream_names() if camera is not None else ())
     if as_json:
         print_json({"removed": camera_id})
     else:

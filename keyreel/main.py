@@ -203,6 +203,16 @@ def camera_stop(
     ask_recording(data, camera_id, 0, json)
 
 
+@camera_app.command("accept")
+def camera_accept(
+    camera_id: Annotated[str, typer.Argument(metavar="ID")], data: DataOption, json: JsonOption = False
+) -> None:
+    """Take the device that answers now for this camera, after it was replaced or its firmware changed."""
+    from keyreel.cameras import accept
+
+    accept(data, camera_id, json)
+
+
 @camera_app.command("list")
 def camera_list(data: DataOption, json: JsonOption = False) -> None:
     """The registered cameras; passwords are not shown."""

@@ -16,6 +16,7 @@ import structlog
 from base.claims import StreamClaims
 from base.clock import Clock
 from base.config import Config
+from base.identities import Identities
 from chunks.records import StoredRecord
 from chunks.writer import Held, VolumeWriter
 from index import Camera, Index, Snapshot, StreamRow
@@ -46,6 +47,7 @@ class Fleet:
         stored: StoredClock,
         resumed: dict[int, Resume],
         claims: StreamClaims,
+        identities: Identities,
         past: Callable[[Snapshot, StreamRow], Resume],
         share: Share,
     ) -> None:
@@ -60,6 +62,7 @@ class Fleet:
         self.stored = stored
         self._resumed = resumed
         self._claims = claims
+        self._identities = identities
         self._past = past
         self._share = share
         self._pipelines: dict[int, Pipeline] = {}
@@ -71,6 +74,9 @@ class Fleet:
 
     async def follow_register(self) -> None:
         """Start, restart and stop sessions so that they match the register; cheap when nothing changed."""
+        if await asyncio.to_thread(self._identities.follow):
+            for session in self.sessions.values():
+                session.recognise()
         with self._index.read() as snapshot:
             version = snapshot.register_version()
             if version == self._register_version:
@@ -120,6 +126,7 @@ class Fleet:
             recorder=self._config.recorder,
             rtsp=self._config.rtsp,
             admission=self.admission,
+            identities=self._identities,
             clock=self._clock,
         )
         self.sessions[stream.name] = session

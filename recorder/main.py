@@ -16,6 +16,7 @@ from base.claims import StreamClaims
 from base.clock import Clock, SystemClock
 from base.config import Config
 from base.datadir import DataDir
+from base.identities import Identities
 from base.service import stop_event
 from base.units import US
 from chunks.records import StoredRecord
@@ -84,7 +85,8 @@ class Recorder:
         )
         self.fleet = Fleet(
             self._index, self._committer, self._volumes, self._node, self._config, self._clock, stored, resumed,
-            self._claims, lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
+            self._claims, Identities(self._datadir.path),
+            lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
             self._share,
         )  # fmt: skip
         self._start_retention(stored)

@@ -17,6 +17,7 @@ import structlog
 from base.clock import Clock
 from base.config import RecorderConfig, RtspConfig
 from base.errors import CameraError
+from base.identities import Identities
 from base.log import redact
 from base.schemes import AV
 from base.status import StreamState
@@ -44,6 +45,10 @@ STANDBY_TEXT: Final = {
     "schedule": "connected; outside the camera's schedule",
     "demand": "connected; nobody asked for a recording",
 }
+STRANGER_TEXT: Final = (
+    "another device seems to answer at this address: {differs}; "
+    "if it was replaced or updated, `keyreel camera accept {camera}`"
+)
 # What the absence of video is called in the ledger, by the reason a session ended with. The rest is OFFLINE.
 _CAUSES: Final = {"stalled": GapCause.NO_MEDIA, "codec": GapCause.UNDECODABLE}
 
@@ -79,6 +84,7 @@ class Session:
         recorder: RecorderConfig,
         rtsp: RtspConfig,
         admission: Admission,
+        identities: Identities,
         clock: Clock,
     ) -> None:
         self.pipeline = pipeline
@@ -95,6 +101,8 @@ class Session:
         self.client: Source | None = None
         self._recorder = recorder
         self._rtsp = rtsp
+        self.stranger = ""  # how the device that answers differs from the one known
+        self._identities = identities
         self._admission = admission
         self._near = neighbourhood(url)
         self._doubtful = False  # the last set-up came to nothing
@@ -144,6 +152,18 @@ class Session:
             self.pipeline.stand_by(self.camera.pre_record_s * US)
             if self.state in ("waiting", "recording"):
                 self._enter("standby", "not-wanted", STANDBY_TEXT[self.camera.record])
+
+    def recognise(self) -> None:
+        """Whether the device that plays is the one known; another one is recorded all the same, and told."""
+        if self.client is None:
+            return
+        name = self.pipeline.stream.name
+        differs = self._identities.judge(name, redact(self.url), self.client.identity)
+        if differs and not self.stranger:
+            log.warning("another device seems to answer", stream=name, differs=differs)
+        self.stranger = STRANGER_TEXT.format(differs=differs, camera=self.camera.id) if differs else ""
+        if self.state == "recording":
+            self._enter("recording")
 
     def change(self, camera: Camera) -> None:
         """The camera is to be recorded at other times or with another priority; its connection is the same."""
@@ -211,6 +231,7 @@ class Session:
                 self._doubtful = True
                 await self._set_up(client)
                 self._doubtful = False
+            self.recognise()
             if self._backoff.failures:
                 self._admission.returned(self._near)
             self._enter("waiting", "", "playing; no key frame has come yet")
@@ -283,7 +304,7 @@ class Session:
         if reason is not None:
             self.reason, self.detail = reason, detail
         elif state == "recording":
-            self.reason, self.detail, self.retry_at_us = "", "", 0
+            self.reason, self.detail, self.retry_at_us = "identity-changed" if self.stranger else "", self.stranger, 0
 
     # -- RTCP -------------------------------------------------------------------------------------------------------
 
