@@ -12,7 +12,7 @@ from simcam.server import Outage
 VANISH, STAY = 60, 5
 
 
-@pytest.mark.parametrize(("how", "outage_s"), [("refuse", 2.0), ("freeze", 10.0)])
+@pytest.mark.parametrize(("how", "outage_s"), [("freeze", 10.0)])
 async def test_all_come_back_and_those_that_stayed_lose_nothing(tmp_path: Path, how: Outage, outage_s: float) -> None:
     result = await storm(tmp_path / "data", vanish=VANISH, stay=STAY, how=how, outage_s=outage_s)
     assert result.missing == 0, result.figures()
