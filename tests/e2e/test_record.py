@@ -151,7 +151,7 @@ async def test_corpus_streams_are_byte_exact(node: Callable[..., Node], corpus: 
     files = sorted((corpus / "h264").iterdir()) + sorted((corpus / "signed").glob("*.mp4"))
     specs = [CameraSpec(f"f{i}", loop=path, repeat=1, rate=4) for i, path in enumerate(files)]
     async with SimcamServer(specs) as server:
-        one = node(config="[recorder]\nbackoff_min_s = 60\n")  # nobody calls a second time
+        one = node(config="[recorder]\nbackoff_min_s = 30\n")  # nobody calls a second time
         await one.start()
         await add(one, server)
 
