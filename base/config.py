@@ -48,6 +48,10 @@ class RecorderConfig(_Section, frozen=True):
     pre_record_bytes_max: Annotated[
         int, Meta(ge=1 * MIB, le=64 * GIB, description="pictures kept for cameras that stand by, bytes")
     ] = 256 * MIB
+    loop_lag_ms_max: Annotated[
+        int,
+        Meta(ge=20, le=10_000, description="cameras are paused when the recorder lags more for some seconds, ms"),
+    ] = 200
     handshakes_max: Annotated[int, Meta(ge=1, le=4096, description="cameras being set up at the same time")] = 64
     clock_step_max_s: Annotated[
         int, Meta(ge=1, le=1 << 32, description="a larger step of a clock that is not synchronised is not followed, s")

@@ -49,6 +49,11 @@ class Episode:
         """All are back, and it stayed so."""
         return not self.shed and self._clock.monotonic_us() - self._last_us >= QUIET_US
 
+    @property
+    def over(self) -> bool:
+        """It has ended, and was told."""
+        return self.status.until_us > 0
+
     def told(self) -> OverloadStatus:
         """The published form."""
         self.status.streams, self.status.waiting = len(self.streams), len(self.shed)
@@ -73,10 +78,9 @@ class Alarms:
         log.warning(f"overload: {_TEXTS[cause]}", cause=cause, **where)
         return episode
 
-    def ended(self) -> list[Episode]:
-        """Those that are over since the last call; called about once a second."""
-        over = [episode for episode in self._now if episode.quiet]
-        for episode in over:
+    def tick(self) -> None:
+        """End what became quiet; called about once a second."""
+        for episode in [one for one in self._now if one.quiet]:
             self._now.remove(episode)
             status = episode.told()
             status.until_us = self._clock.wall_us()
@@ -90,7 +94,6 @@ class Alarms:
                 dropped_gops=status.dropped_gops,
                 **where,
             )
-        return over
 
     def told(self) -> list[OverloadStatus]:
         """What is published: episodes of now, then those that are over, newest first."""

@@ -27,6 +27,7 @@ from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.prerecord import Ring, RingBudget
 from recorder.session import Session
 from recorder.share import Share
+from recorder.shedding import Shedding
 from recorder.storedclock import StoredClock
 from recorder.volumes import Volumes
 
@@ -53,6 +54,10 @@ class Fleet:
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self.overload = Overload(clock)
+        self._shedding = Shedding(
+            clock, self.overload.alarms, self.sessions.values, config.recorder.loop_lag_ms_max * 1000
+        )
+        self._shedding.start()
         self._index = index
         self._committer = committer
         self._volumes = volumes
@@ -181,6 +186,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """End all sessions in order."""
+        await self._shedding.stop()
         results = await asyncio.gather(*(one.stop() for one in self.sessions.values()), return_exceptions=True)
         for error in (result for result in results if isinstance(result, BaseException)):
             log.error("a session failed while it was stopped", error=repr(error))

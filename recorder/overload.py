@@ -127,7 +127,7 @@ class Overload:
             return True
         standing.level, standing.gate = level, gate
         gate.refused()
-        if gate.episode is None:
+        if gate.episode is None or gate.episode.over:
             gate.episode = self.alarms.begin("disk", writer.volume.id.hex(), str(writer.volume.root))
         gate.episode.lost(standing.stream_id)
         return False
@@ -152,10 +152,7 @@ class Overload:
 
     def tick(self) -> None:
         """End the episodes that are over; called about once a second."""
-        over = self.alarms.ended()
-        for gate in self._gates.values():
-            if gate.episode in over:
-                gate.episode = None
+        self.alarms.tick()
 
 
 def _fill(writer: VolumeWriter, fragment: Fragment) -> float:

@@ -31,8 +31,9 @@ from recorder.admission import Admission, neighbourhood
 from recorder.backoff import Backoff
 from recorder.dial import dial
 from recorder.intent import wanted
-from recorder.overload import rank_of
+from recorder.overload import WORD, rank_of
 from recorder.pipeline import Pipeline
+from recorder.shedding import TEXT as PAUSED_TEXT
 from rtsp.sdp import Presentation, Track
 from sources.contract import Source
 
@@ -97,6 +98,7 @@ class Session:
         self.since_us = clock.wall_us()
         self.retry_at_us = 0
         self.reconnects = 0
+        self.paused = False  # for the CPU's sake, see recorder.shedding
         self.tracks: Tracks | None = None
         self.client: Source | None = None
         self._recorder = recorder
@@ -129,12 +131,46 @@ class Session:
     async def stop(self) -> None:
         """End in order: what arrived is handed to the writer, the chunk is sealed, the camera is told."""
         self._enter("stopping")
+        await self._hang_up(GapCause.STOPPED)
+
+    async def pause(self) -> None:
+        """The same, for as long as the recorder cannot keep up."""
+        self.paused = True
+        await self._hang_up(GapCause.OVERLOAD)
+        if self.state != "stopping":
+            self._enter("waiting", WORD, PAUSED_TEXT)
+
+    def resume(self) -> bool:
+        """Call the camera again; False while the pause has not begun in order."""
+        if self._task is not None and not self._task.done():
+            return False
+        self.paused = False
+        self.start()
+        return True
+
+    async def _hang_up(self, cause: GapCause) -> None:
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self.pipeline.end_run(GapCause.STOPPED)
-        self.pipeline.set_absence(GapCause.STOPPED)
+        if cause is GapCause.STOPPED or self.state != "stopping":
+            self.pipeline.end_run(cause)
+            self.pipeline.set_absence(cause)
+
+    @property
+    def connected(self) -> bool:
+        """Something may come from the camera."""
+        return self.client is not None
+
+    @property
+    def stream_id(self) -> int:
+        """Of the stream it records."""
+        return self.pipeline.stream.id
+
+    @property
+    def rank(self) -> int:
+        """Of its stream when there is not enough for all."""
+        return self.pipeline.standing.rank
 
     def tick(self, now_us: int) -> None:
         """Hand on what a silent or slow camera left unfinished; `now_us` is monotonic. Called a few times a second."""
@@ -144,6 +180,8 @@ class Session:
 
     def follow_intent(self, wall_us: int) -> None:
         """Store, or stand by, as the camera's schedule and requests want it at this moment."""
+        if self.paused:
+            return
         if wanted(self.camera, wall_us):
             self.pipeline.go_on()
             if self.state == "standby":

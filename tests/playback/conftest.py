@@ -137,7 +137,7 @@ def fill_index(index: Index) -> None:
         transaction.apply(records)
 
 
-def tell_status(node: Node, age_s: float = 0.0) -> None:
+def tell_status(node: Node, age_s: float = 0.0, **more: Any) -> None:
     """Write the status file as a recorder would."""
     now_us = wall_us() - round(age_s * US)
     streams = [
@@ -147,5 +147,7 @@ def tell_status(node: Node, age_s: float = 0.0) -> None:
         ),
         StreamStatus(name="hall.main", state="backing-off", reason="unauthorized", detail="the camera refuses us"),
     ]  # fmt: skip
-    status = RecorderStatus(pid=1, started_us=now_us - 60 * US, updated_us=now_us, version="0.1.0", streams=streams)
+    status = RecorderStatus(
+        pid=1, started_us=now_us - 60 * US, updated_us=now_us, version="0.1.0", streams=streams, **more
+    )
     write_status(node.context.status_path, status)
