@@ -7,6 +7,7 @@
     │   └── FormatError  a file or folder has a format this version does not know
     ├── CameraError      a camera misbehaved; the session backs off and tries again
     ├── DamageError      stored bytes are not what was written; the range becomes a declared gap
+    │   └── IndexDamage  the index is, or contradicts a chunk; the recorder makes it again
     └── VolumeError      a volume failed; its streams go on elsewhere
 
 Every message says where, what, and what to do next. Raise early, log once, at the outer loop.
@@ -63,6 +64,12 @@ class DamageError(KeyreelError):
     """Stored bytes failed their checksum or identity; never served."""
 
     reason = "damage"
+
+
+class IndexDamage(DamageError):
+    """The index is not what was written, or contradicts a chunk that passed its checks."""
+
+    reason = "index"
 
 
 class VolumeError(KeyreelError):

@@ -123,6 +123,20 @@ class OverloadStatus(msgspec.Struct, kw_only=True):
     dropped_gops: int = 0  # of paused cameras nobody knows how many
 
 
+class IndexStatus(msgspec.Struct, kw_only=True):
+    """The index: `whole` when every chunk is in it; else how many of those on the volumes were looked at."""
+
+    whole: bool = True
+    read_in: bool = True  # all that lies on volumes that are there
+    chunks_done: int = 0
+    chunks_total: int = 0
+    findings: int = 0  # files that could not be taken in
+    renewals: int = 0  # since the recorder started
+    made_us: int = 0  # when it was last made again, and why; 0 not since the recorder started
+    why: str = ""
+    verified_us: int = 0
+
+
 class RecorderStatus(msgspec.Struct, kw_only=True):
     """The recorder process as a whole."""
 
@@ -136,6 +150,7 @@ class RecorderStatus(msgspec.Struct, kw_only=True):
     index_commits: int = 0
     index_behind_chunks: int = 0  # chunks that the index will read again from their files
     clock: ClockStatus | None = None
+    index: IndexStatus = msgspec.field(default_factory=IndexStatus)
     streams: list[StreamStatus] = []
     volumes: list[VolumeStatus] = []
     media_bytes: int = 0  # media in memory, and the bound of it

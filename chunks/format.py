@@ -199,7 +199,7 @@ def unpack_seal(data: bytes, at: int = 0) -> Seal | None:
     return seal if seal.version == SEAL_VERSION else None
 
 
-def _cause(number: int) -> GapCause:
+def gap_cause(number: int) -> GapCause:
     """A seal is read before its CRC is: a spoilt or newer cause is none, and the gap stays."""
     try:
         return GapCause(number)
@@ -211,7 +211,7 @@ def stored_record(seal: Seal) -> FragmentStored:
     """What the index is told of a sealed fragment."""
     gap = None
     if seal.gap_end_us > seal.gap_start_us:
-        gap = Gap(seal.stream_id, seal.gap_start_us, seal.gap_end_us, _cause(seal.gap_cause), seal.gap_packets)
+        gap = Gap(seal.stream_id, seal.gap_start_us, seal.gap_end_us, gap_cause(seal.gap_cause), seal.gap_packets)
     return FragmentStored(
         seal.stream_id, seal.sequence, seal.number, seal.offset, seal.length, seal.wall_us, seal.end_us,
         bool(seal.flags & 1), seal.video_samples, seal.media_bytes, seal.lost_packets, gap,
@@ -228,7 +228,7 @@ class TableBuilder:
         self._blocks: list[bytes] = []
         self._open: list[bytes] = []
         self._open_bytes = 0
-        self._keys: list[bytes] = []
+        self._keys: list[tuple[int, int]] = []
 
     def add(self, record: bytes, offset: int, *, key: bool) -> None:
         """One fragment's table record; a key frame's time in the chunk is that of its prft."""
@@ -236,7 +236,7 @@ class TableBuilder:
         self._open.append(record)
         self._open_bytes += len(record)
         if key:
-            self._keys.append(record[PRFT_TIME] + struct.pack(">Q3B", offset + PRFT_TIME.stop, 1, 1, 1))
+            self._keys.append((int.from_bytes(record[PRFT_TIME], "big"), offset))
         if self._open_bytes >= BLOCK_BYTES:
             self._close_block()
 
@@ -255,9 +255,15 @@ class TableBuilder:
         )
         body = b"".join([UUID_BOX.pack(size, b"uuid", TABLE_UUID), fields, *self._blocks, struct.pack(">Q", offset)])
         table = body + struct.pack(">I", crc32c(body, seed_of(head)))
-        tfra = full_box(b"tfra", 1, 0, struct.pack(">III", VIDEO_TRACK, 0, len(self._keys)), *self._keys)
-        mfro = full_box(b"mfro", 0, 0, struct.pack(">I", 8 + len(tfra) + MFRO_BYTES))
-        return table + box(b"mfra", tfra, mfro)
+        return table + pack_mfra(self._keys)
+
+
+def pack_mfra(keys: list[tuple[int, int]]) -> bytes:
+    """The chunk's end for players: (presentation time, offset of the fragment) of each key frame."""
+    entries = b"".join([struct.pack(">QQ3B", time_90k, offset + PRFT_TIME.stop, 1, 1, 1) for time_90k, offset in keys])
+    tfra = full_box(b"tfra", 1, 0, struct.pack(">III", VIDEO_TRACK, 0, len(keys)), entries)
+    mfro = full_box(b"mfro", 0, 0, struct.pack(">I", 8 + len(tfra) + MFRO_BYTES))
+    return box(b"mfra", tfra, mfro)
 
 
 def unpack_table(data: bytes, offset: int, head: ChunkHead) -> Table:

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from base.errors import DamageError
+from base.errors import DamageError, KeyreelError
 from chunks.format import (
     HEADER_BYTES_MAX,
     MFRO_BYTES,
@@ -31,7 +31,7 @@ from chunks.walk import names, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
-__all__ = ["ChunkFile", "FrameTable", "read_footer", "read_header"]
+__all__ = ["ChunkFile", "FrameTable", "head_of", "read_footer", "read_header"]
 
 _FIRST_READ: Final = 4096
 _END_READ: Final = 65536  # table and mfra of ten minutes
@@ -50,6 +50,37 @@ def read_header(handle: int, path: Path) -> Header:
         return unpack_header(data[:size])
     except DamageError as error:
         raise DamageError(f"{path}: {error}", reason=error.reason) from None
+
+
+def head_of(path: Path) -> ChunkHead | None:
+    """What a chunk file says it is; None when it cannot be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return read_header(handle, path).head
+    except (KeyreelError, OSError):
+        return None
+    finally:
+        os.close(handle)
+
+
+def is_unfinished(path: Path) -> bool:
+    """The file ends inside its head: its making was cut short, and nothing of it was ever told."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        read_header(handle, path)
+    except DamageError as error:
+        return error.reason == "unfinished"
+    except (KeyreelError, OSError):
+        return False
+    finally:
+        os.close(handle)
+    return False
 
 
 def read_footer(handle: int, head: ChunkHead, size: int) -> Table | None:
@@ -84,6 +115,7 @@ class ChunkFile:
         self._seed = seed_of(self.head)
         self._lock = threading.Lock()
         self._sealed = False
+        self.end: tuple[int, int, int] | None = None  # file size, table offset and wall time of a chunk's sound end
         self._known = FrameTable.from_records(b"")
 
     def __del__(self) -> None:
@@ -131,6 +163,7 @@ class ChunkFile:
             if footer is not None:
                 self._known = FrameTable.from_records(footer.records)
                 self._sealed = True
+                self.end = size, footer.offset, max(footer.end_us, int(self._known.end_us.max(initial=0)))
                 return
         start = self._known.end or self.header_bytes
         limit = size if upto is None else min(size, upto)

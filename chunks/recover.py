@@ -72,10 +72,11 @@ def scan(path: Path) -> list[StoredRecord]:
         os.close(handle)
 
 
-def peek(path: Path, from_offset: int, bounds: Bounds = UNBOUNDED) -> list[StoredRecord]:
+def peek(path: Path, from_offset: int, bounds: Bounds = UNBOUNDED, durable: int = 0) -> list[StoredRecord]:
     """What a torn chunk holds from `from_offset` on, each fragment checked; writes nothing, reads little.
 
-    `recover` comes to the same later, and seals. The caller makes durable what it tells of.
+    `recover` comes to the same later, and seals. The caller makes durable what it tells of; what lies before `durable`
+    is known to be, and is not read for its checksum.
     """
     handle = _open(path, os.O_RDONLY, from_offset)
     try:
@@ -86,7 +87,7 @@ def peek(path: Path, from_offset: int, bounds: Bounds = UNBOUNDED) -> list[Store
         if whole is not None:
             return whole
         start = max(header.size, min(from_offset, size))
-        steps = _sound_steps(handle, header.head, start, size, from_offset, bounds)
+        steps = _sound_steps(handle, header.head, start, size, max(from_offset, durable), bounds)
         return [opened, *(stored_record(step.seal) for step in steps)]
     finally:
         os.close(handle)

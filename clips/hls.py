@@ -76,14 +76,14 @@ def file(snapshot: Snapshot, store: ChunkStore, stream_id: int, name: str) -> by
     fragments = range(int(np.searchsorted(offsets, offset)), int(np.searchsorted(offsets, stop)))
     if not fragments or int(offsets[fragments.start]) != offset:
         raise NotFound(f"chunk {row.sequence} has no fragment at {offset}; take names from a fresh playlist")
-    config = snapshot.config(stream_id, row.epoch)
+    config = chunk.config(snapshot)
     served, before = FragmentServer(config), _before(snapshot, store, chunk)
     return _checked(store, row, fragments, lambda i: served.fragment(chunk, i, before))
 
 
 def _before(snapshot: Snapshot, store: ChunkStore, chunk: OpenChunk) -> OpenChunk | None:
     """The chunk that this one goes on from, when its sound is needed and both are of one run."""
-    row, config = chunk.row, snapshot.config(chunk.row.stream_id, chunk.row.epoch)
+    row, config = chunk.row, chunk.config(snapshot)
     earlier = snapshot.chunk(row.stream_id, row.sequence - 1) if derived_tracks(config) else None
     if earlier is None or (earlier.run, earlier.epoch) != (row.run, row.epoch) or not earlier.sealed:
         return None

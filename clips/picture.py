@@ -42,7 +42,7 @@ def frame_jpeg(
     chunk = store.open(stream.name, row)
     first = key_fragment_of(chunk, key)
     samples, wanted, time_us = _samples(chunk, store, first, at_us if exact else key.time_us)
-    frame = _decode(snapshot.config(stream_id, row.epoch), samples, wanted)
+    frame = _decode(chunk.config(snapshot), samples, wanted)
     return encode_jpeg(_scaled(frame, width)), time_us
 
 
@@ -53,7 +53,7 @@ def key_picture(snapshot: Snapshot, store: ChunkStore, stream_id: int, key: KeyF
         raise NotFound(f"chunk {key.sequence} is no more", reason="no-footage")
     chunk = store.open(stream.name, row)
     samples, wanted, _ = _samples(chunk, store, key_fragment_of(chunk, key), key.time_us)
-    return _decode(snapshot.config(stream_id, row.epoch), samples, wanted)
+    return _decode(chunk.config(snapshot), samples, wanted)
 
 
 def _scaled(frame: Any, width: int) -> Any:

@@ -15,10 +15,11 @@ from typing import Final
 
 import numpy as np
 
-from base.errors import DamageError, NotFound, UserError
+from base.errors import DamageError, IndexDamage, NotFound, UserError
 from base.media import AudioConfig, StreamConfig, VideoConfig
 from base.units import format_time, us_to_90k
 from chunks.records import Gap, GapCause
+from clips.holes import refuse_unexplained
 from clips.store import ChunkStore, OpenChunk
 from clips.tables import Int64s
 from index import Snapshot
@@ -96,12 +97,15 @@ def plan(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, e
     gaps = snapshot.gaps(stream_id, start_us, end_us)
     pieces: list[Piece] = []
     rows = snapshot.chunks(stream_id, start_us, end_us)
+    refuse_unexplained(snapshot, store.roots, stream, rows, gaps, start_us, end_us)
     for i, row in enumerate(rows):
         if i % _PREPARED == 0:
             store.prepare(stream.name, rows[i : i + _PREPARED])
-        config = snapshot.config(stream_id, row.epoch)
         try:
             chunk = store.open(stream.name, row)
+            config = chunk.config(snapshot)
+        except IndexDamage:
+            raise
         except DamageError:
             gaps.append(Gap(stream_id, row.start_us, row.end_us, GapCause.DAMAGE))
             continue
@@ -122,18 +126,27 @@ def plan(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, e
 
 
 def whole_stretches(chunk: OpenChunk, damaged: list[int], gaps: list[Gap]) -> Iterator[tuple[int, int]]:
-    """Ranges [first, last) of fragments that begin with a key frame and hold no damage."""
+    """Ranges [first, last) of fragments that begin with a key frame, follow one another and hold no damage.
+
+    Where fragments are missing in the middle of a chunk, that becomes one of the gaps.
+    """
     table = chunk.table
     bad = np.zeros(len(table.offset), bool)
     bad[[i for i in damaged if i < len(bad)]] = True
     for gap in gaps:
         if gap.cause == GapCause.DAMAGE:
             bad |= (table.wall_us < gap.end_us) & (table.end_us > gap.start_us)
-    breaks = [-1, *(int(i) for i in np.flatnonzero(bad)), len(bad)]
-    for before, after in pairwise(breaks):
-        keys = np.flatnonzero(table.key[before + 1 : after])
+    lost = np.flatnonzero(np.diff(table.number) > 1) + 1
+    for i in lost.tolist():
+        missing = Gap(chunk.row.stream_id, int(table.end_us[i - 1]), int(table.wall_us[i]), GapCause.DAMAGE)
+        if missing not in gaps:
+            gaps.append(missing)
+    starts = sorted({0, *lost.tolist(), *(np.flatnonzero(bad) + 1).tolist()})
+    for first, after in pairwise([*starts, len(bad) + 1]):
+        last = after - 1 if after > len(bad) or bad[after - 1] else after
+        keys = np.flatnonzero(table.key[first:last])
         if len(keys):
-            yield before + 1 + int(keys[0]), after
+            yield first + int(keys[0]), last
 
 
 def picture_walls(chunk: OpenChunk, first: int, last: int) -> tuple[Int64s, Int64s]:

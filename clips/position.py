@@ -10,11 +10,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from base.errors import DamageError, NotFound
+from base.errors import IndexDamage, NotFound
 from base.units import US
 from clips.plan import picture_walls
 from clips.store import ChunkStore, OpenChunk
 from index import KeyFrame, Snapshot
+from index.suspect import PROVEN
 
 _DRIFT_US: Final = 900 * US  # a camera's clock may have drifted so far from the wall within a run
 
@@ -27,12 +28,13 @@ class Position(NamedTuple):
 
 
 def key_fragment_of(chunk: OpenChunk, key: KeyFrame) -> int:
-    """The fragment of a key frame; `DamageError` when the chunk has no key frame there."""
+    """The fragment of a key frame; `IndexDamage` when the chunk has no key frame there."""
     table = chunk.table
     first = int(np.searchsorted(table.offset, key.offset))
     if first >= len(table) or int(table.offset[first]) != key.offset or not table.key[first]:
-        raise DamageError(
-            f"{chunk.file.path} has no key frame at {key.offset} as the index says; run `keyreel rebuild`"
+        raise IndexDamage(
+            f"{chunk.file.path} has no key frame at {key.offset} as the index says; the recorder makes it again",
+            reason=PROVEN if chunk.file.end is not None else IndexDamage.reason,
         )
     return first
 

@@ -16,13 +16,15 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from base.errors import DamageError, KeyreelError, VolumeError
+from base.errors import DamageError, IndexDamage, KeyreelError, VolumeError
+from base.media import StreamConfig
 from chunks.filesystem import read_once
 from chunks.path import chunk_path
-from chunks.reader import ChunkFile, FrameTable
+from chunks.reader import ChunkFile, FrameTable, head_of
 from clips.lru import Lru
 from clips.tables import Int64s
-from index import ChunkRow
+from index import ChunkRow, Snapshot
+from index.suspect import PROVEN
 
 Key = tuple[int, int]  # stream id, chunk sequence
 FILES_MAX: Final = 512  # open at a time, of the usual limit of 1,024 per process
@@ -46,6 +48,13 @@ class OpenChunk:
     row: ChunkRow
     file: ChunkFile
     table: FrameTable
+
+    def config(self, snapshot: Snapshot) -> StreamConfig:
+        """The epoch's configuration, as index and chunk both say; `IndexDamage` when they do not."""
+        known = snapshot.config(self.row.stream_id, self.row.epoch)
+        if known != self.file.config:
+            raise _contradiction(self.file, "another codec configuration")
+        return known
 
     def read_fragment(self, i: int) -> bytes:
         """The i-th fragment's bytes, checked; `DamageError` if they are not what was written."""
@@ -109,6 +118,11 @@ class ChunkStore:
             self._keys.put(key, found, found.wall_us.nbytes + found.size.nbytes + 256)
         return found
 
+    @property
+    def roots(self) -> list[Path]:
+        """Where volumes are mounted."""
+        return list(self._volumes.values())
+
     def path(self, stream_name: str, row: ChunkRow) -> Path:
         """Where the chunk lies; `VolumeError` when its volume is not here."""
         root = self._volumes.get(row.volume)
@@ -159,11 +173,31 @@ class ChunkStore:
         try:
             file = ChunkFile(path)
         except FileNotFoundError:
+            _refuse_renamed(path, stream_name, row)
             raise VolumeError(f"{path} is gone; run `keyreel check`", reason="missing") from None
         except OSError as error:
             raise VolumeError(f"{path} cannot be opened: {error.strerror}; check the disk", reason="eio") from error
         read_once(file.fileno())  # clips of days must not push the index out of memory
         head = file.head
-        if (head.stream_id, head.sequence, head.volume) != (row.stream_id, row.sequence, row.volume):
-            raise DamageError(f"{path} holds another chunk than the index says; run `keyreel check`")
-        return OpenChunk(row, file, file.table() if row.sealed else file.table(upto=row.size))
+        if (head.stream_id, head.sequence) != (row.stream_id, row.sequence):
+            raise DamageError(f"{path} holds another chunk than its name says; run `keyreel check`")
+        for what in ("start_us", "epoch", "run", "origin_90k"):
+            if getattr(head, what) != getattr(row, what):
+                raise _contradiction(file, f"another {what}")
+        table = file.table(upto=row.table_offset if row.sealed else row.size)
+        if row.sealed and file.end not in (None, (row.size, row.table_offset, row.end_us)):
+            raise _contradiction(file, "another end")
+        return OpenChunk(row, file, table)
+
+
+def _contradiction(file: ChunkFile, what: str) -> IndexDamage:
+    return IndexDamage(f"{file.path} has {what} than the index says; the recorder makes the index again", reason=PROVEN)
+
+
+def _refuse_renamed(path: Path, stream_name: str, row: ChunkRow) -> None:
+    """`IndexDamage` when the chunk lies on its volume at another time than the index says."""
+    pattern = f"*/*Z-{row.sequence}.mp4"
+    for other in path.parent.parent.glob(pattern):
+        head = head_of(other)
+        if head is not None and (head.stream_id, head.sequence) == (row.stream_id, row.sequence):
+            raise IndexDamage(f"{other} is where the index has {path.name} of {stream_name}", reason=PROVEN)

@@ -2,7 +2,8 @@
 
 Kept true: one process has an environment open at most once and never carries it over a fork; every commit is on
 stable storage when `write()` ends (default sync, never NOSYNC or WRITEMAP); the map is only moved while no
-transaction of this process looks into it; a folder of an unknown format is refused before anything is written.
+transaction of this process looks into it; a folder of an unknown format is refused before anything is written; an index
+that another process put in this one's place is noticed, at once by who writes and within FOLLOW_S by who reads.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import lmdb
 
-from base.errors import ConfigError, DamageError, FormatError, KeyreelError, VolumeError
+from base.errors import ConfigError, FormatError, IndexDamage, KeyreelError, VolumeError
 from index import schema
 from index.expire import count_all
 from index.register import register_path, write_copy
 from index.snapshot import Snapshot
+from index.suspect import tell_error
 from index.transaction import Transaction
 
 MAP_BYTES: Final = 64 << 30  # address space, not disk: half of it holds three months of 2,000 streams
@@ -32,6 +35,7 @@ SPARE_TRANSACTIONS: Final = 64  # read transactions kept for renewal
 GROW_WAIT_S: Final = 1.0
 GROW_PAUSE_S: Final = 60.0  # after a reader stayed for longer than that
 CLOSE_WAIT_S: Final = 60.0
+FOLLOW_S: Final = 0.5  # between two looks whether the folder still holds the index that is open
 ENGINE: Final = 0  # LMDB 0.9: the data format that every liblmdb reads
 # What LMDB says of pages that are not what it wrote, at first and from then on.
 UNREADABLE: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.BadTxnError)
@@ -52,8 +56,7 @@ os.register_at_fork(after_in_child=_count_fork)
 def is_open(path: Path) -> bool:
     """Whether this process has the index folder open."""
     with _open_lock, suppress(FileNotFoundError):
-        stat = path.stat()
-        return (stat.st_dev, stat.st_ino) in _open_paths
+        return _identity(path) in _open_paths
     return False
 
 
@@ -100,6 +103,8 @@ class _Reading:
 
     def __enter__(self) -> Snapshot:
         index = self._index
+        if time.monotonic() >= index._look_at_s:
+            index.follow()
         index._gate.enter()
         try:
             self._txn = index._begin(write=False)
@@ -113,22 +118,29 @@ class _Reading:
     ) -> None:
         self._txn.abort()
         self._index._gate.leave()
-        if isinstance(error, (lmdb.Error, struct.error)):
-            raise _damage(self._index.path, error) from error
+        if isinstance(error, (lmdb.Error, struct.error, UnicodeDecodeError)):
+            damage = _damage(self._index.path, error)
+            self._index.suspect(damage)
+            raise damage from error
+        if isinstance(error, IndexDamage):
+            self._index.suspect(error)
 
 
 class Index:
     """One index folder, open in this process."""
 
-    def __init__(self, path: Path, env: lmdb.Environment, identity: tuple[int, int], databases: schema.Handles) -> None:
+    def __init__(self, path: Path, opened: _Opened, open_again: Callable[[], _Opened], tells: bool) -> None:
         self.path = path
-        self._env = env
-        self._identity = identity
-        self._databases = databases
+        self._tells = tells
+        self._opened = opened
+        self._env, self._databases = opened.env, opened.databases
+        self._open_again = open_again
         self._gate = _Gate()
         self._writing = threading.Lock()
         self._forks = _forks
         self._grow_at_s = 0.0
+        self._look_at_s = time.monotonic() + FOLLOW_S
+        self._closed = False
 
     @classmethod
     def open(
@@ -146,29 +158,51 @@ class Index:
             if not create or readonly:
                 raise ConfigError(f"there is no index at {path}; start the recorder, or run keyreel rebuild")
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stat = path.stat()
-        identity = (stat.st_dev, stat.st_ino)
-        with _open_lock:
-            if identity in _open_paths:
-                raise ConfigError(f"the index at {path} is already open in this process; use the open one")
-            env = _open_env(path, readonly, map_bytes)
-            try:
-                databases = _prepare(env, path, readonly, node)
-            except BaseException:
-                env.close()
-                raise
-            _open_paths.add(identity)
-        index = cls(path, env, identity, databases)
+        open_again = partial(_open, path, readonly, node, map_bytes)
+        index = cls(path, open_again(), open_again, not readonly)
         if not readonly:
-            env.reader_check()
+            index.clear_dead_readers()
         return index
 
     def close(self) -> None:
         """Close the environment, unless a transaction still runs after a long wait. Idempotent."""
-        with self._writing, self._gate.alone(CLOSE_WAIT_S) as is_alone, _open_lock:
-            if is_alone and self._identity in _open_paths:
-                _open_paths.discard(self._identity)
-                self._env.close()
+        with self._writing, self._gate.alone(CLOSE_WAIT_S) as is_alone:
+            if is_alone and not self._closed:
+                self._closed = True
+                self._opened.close()
+
+    def follow(self) -> bool:
+        """Open what lies at the path now, if it is another index than the one that is open; False when it cannot be."""
+        self._look_at_s = time.monotonic() + FOLLOW_S
+        if self._is_current():
+            return True
+        with self._gate.alone(GROW_WAIT_S) as is_alone:
+            if not is_alone or self._closed:
+                return False
+            if self._is_current():  # another thread was faster
+                return True
+            left, self._opened = self._opened, self._open_again()
+            self._env, self._databases = self._opened.env, self._opened.databases
+            left.close()
+        return True
+
+    def _is_current(self) -> bool:
+        with suppress(FileNotFoundError):  # between two renames: what is open is the best there is
+            return _identity(self.path) == self._opened.identity
+        return True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody writes to this index inside the block: it can be replaced, and who waits then finds the new one."""
+        with self._writing:
+            txn = None
+            with suppress(lmdb.Error):  # a damaged one may give no transaction, then nobody gets one
+                txn = self._env.begin(write=True)
+            try:
+                yield
+            finally:
+                if txn is not None:
+                    txn.abort()
 
     def __enter__(self) -> Index:
         return self
@@ -187,7 +221,7 @@ class Index:
             self._grow_when_half_full()
             self._gate.enter()
             try:
-                txn = self._begin(write=True)
+                txn = self._begin_current()
                 try:
                     transaction = Transaction(txn, self._databases)
                     yield transaction
@@ -195,11 +229,14 @@ class Index:
                     if copy is not None:  # before the commit, as its lock keeps two processes from crossing here
                         write_copy(register_path(self.path), copy)
                     txn.commit()
-                except (lmdb.Error, struct.error) as error:
+                except (lmdb.Error, struct.error, UnicodeDecodeError) as error:
                     txn.abort()
-                    raise _write_error(self.path, error) from error
-                except BaseException:
+                    told = _write_error(self.path, error)
+                    self.suspect(told)
+                    raise told from error
+                except BaseException as error:
                     txn.abort()
+                    self.suspect(error)
                     raise
             finally:
                 self._gate.leave()
@@ -211,6 +248,25 @@ class Index:
     def clear_dead_readers(self) -> int:
         """Free the reader slots of processes that died; returns how many there were."""
         return self._env.reader_check()
+
+    def suspect(self, error: BaseException) -> None:
+        """Let the recorder judge the index, when that is what an error speaks of; who only reads it tells nobody."""
+        if isinstance(error, IndexDamage) and self._tells:
+            tell_error(self.path, error)
+
+    def _begin_current(self) -> lmdb.Transaction[bytes]:
+        """A write transaction of the index that lies at the path: while it lasts, no other can be put there."""
+        for _ in range(3):
+            txn = self._begin(write=True)
+            if self._is_current():
+                return txn
+            txn.abort()
+            self._gate.leave()
+            try:
+                self.follow()
+            finally:
+                self._gate.enter()
+        raise VolumeError(f"the index at {self.path} is being replaced; try again", reason="hung")
 
     def _begin(self, *, write: bool) -> lmdb.Transaction[bytes]:
         if self._forks != _forks:
@@ -229,6 +285,8 @@ class Index:
             except lmdb.ReadersFullError:
                 if self._env.reader_check() == 0:
                     break
+            except UNREADABLE as error:
+                raise _damage(self.path, error) from error
         raise ConfigError(
             f"the index at {self.path} gives no transaction: more than {READERS_MAX} readers, or its map grew while "
             "long readers hold the old one; close readers that hang"
@@ -243,6 +301,41 @@ class Index:
                 self._env.set_mapsize(map_bytes * 2)
             else:
                 self._grow_at_s = time.monotonic() + GROW_PAUSE_S
+
+
+class _Opened:
+    """One environment, counted while it is open: a process must not open a file twice."""
+
+    def __init__(self, identity: tuple[int, int], env: lmdb.Environment, databases: schema.Handles) -> None:
+        self.identity = identity
+        self.env = env
+        self.databases = databases
+
+    def close(self) -> None:
+        with _open_lock:
+            _open_paths.discard(self.identity)
+            self.env.close()
+
+
+def _open(path: Path, readonly: bool, node: bytes | None, map_bytes: int) -> _Opened:
+    with _open_lock:
+        if (path / "data.mdb").exists() and _identity(path) in _open_paths:
+            raise ConfigError(f"the index at {path} is already open in this process; use the open one")
+        env = _open_env(path, readonly, map_bytes)
+        try:
+            databases = _prepare(env, path, readonly, node)
+            opened = _Opened(_identity(path), env, databases)
+        except BaseException:
+            env.close()
+            raise
+        _open_paths.add(opened.identity)
+    return opened
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Of the data file: while it is open its inode number is given to no other."""
+    stat = os.stat(path / "data.mdb")
+    return stat.st_dev, stat.st_ino
 
 
 def _open_env(path: Path, readonly: bool, map_bytes: int) -> lmdb.Environment:
@@ -262,7 +355,7 @@ def _open_env(path: Path, readonly: bool, map_bytes: int) -> lmdb.Environment:
     except lmdb.VersionMismatchError as error:
         raise FormatError(f"{path} was written by another LMDB data format: {error}; use a newer version") from None
     except (lmdb.InvalidError, lmdb.CorruptedError) as error:
-        raise ConfigError(f"{path} is no index or is damaged ({error}); run keyreel rebuild", reason="damage") from None
+        raise IndexDamage(f"{path} is no index or is damaged ({error}); run keyreel rebuild") from None
     except lmdb.Error as error:
         raise ConfigError(f"the index at {path} cannot be opened: {error}") from None
 
@@ -310,13 +403,13 @@ def upgrade(txn: lmdb.Transaction[bytes], handles: schema.Handles) -> None:
         txn.put(key, row, db=handles.usage)
 
 
-def _damage(path: Path, error: Exception) -> DamageError:
-    return DamageError(f"the index at {path} cannot be read ({error}); run keyreel rebuild", reason="index")
+def _damage(path: Path, error: Exception) -> IndexDamage:
+    return IndexDamage(f"the index at {path} cannot be read ({error}); run keyreel rebuild")
 
 
 def _write_error(path: Path, error: Exception) -> KeyreelError:
     """What a failed transaction means: LMDB says EIO for a full disk too, so the file system is asked."""
-    if isinstance(error, (*UNREADABLE, struct.error)):
+    if isinstance(error, (*UNREADABLE, struct.error, UnicodeDecodeError)):
         return _damage(path, error)
     stat = os.statvfs(path)
     if stat.f_bavail * stat.f_frsize < 1 << 20:

@@ -22,7 +22,7 @@ from base.errors import DamageError
 from chunks.records import Gap, GapCause
 from index import schema
 from index.holds import Range
-from index.rows import ChunkRow
+from index.rows import ChunkRow, StreamRow
 from index.schema import CHUNK, END, GAP, SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, USAGE, USAGE_KEY
 from index.spans import JOIN_US, subtract
 
@@ -101,8 +101,11 @@ def garbage(snapshot: Snapshot, stream_id: int | None = None) -> Iterator[Condem
 def condemn(
     transaction: Transaction, chunk: ChunkRow, rule: Rule, now_us: int, held: Sequence[Range]
 ) -> Condemned | None:
-    """Take a sealed chunk out of what can be found; None when it is not there, is held, or changed meanwhile."""
-    row = transaction.chunk(chunk.stream_id, chunk.sequence)
+    """Take a sealed chunk out of what can be found; None when it is not there, is held, or changed meanwhile.
+
+    By an index that lacks chunks nothing is deleted: what it calls the oldest may not be.
+    """
+    row = transaction.chunk(chunk.stream_id, chunk.sequence) if transaction.is_whole() else None
     if row is None or not row.sealed or row.volume != chunk.volume or covers(held, row.start_us, row.end_us):
         return None
     txn, db = transaction._txn, transaction._db
@@ -191,17 +194,23 @@ def declare_expired(transaction: Transaction, stream_id: int, start_us: int, end
 
 def restore_deleted(transaction: Transaction, record: Deletion) -> None:
     """Take in what a deletion record tells, as far as no chunk says otherwise."""
-    stream = transaction.ensure_stream(record.stream)
-    known = transaction.end(stream.id)
-    if record.sequence > known.sequence:
-        end = END.pack(record.sequence, record.epoch, record.run, max(record.end_us, known.end_us))
-        transaction._txn.put(STREAM_KEY.pack(stream.id), end, db=transaction._db.ends)
+    stream = restore_end(transaction, record)
     there = [
         Gap(stream.id, row.start_us, row.end_us, GapCause.UNKNOWN)
         for row in transaction.chunks(stream.id, record.start_us, record.end_us)
     ]
     for start_us, end_us in subtract([(record.start_us, record.end_us)], there):
         declare_expired(transaction, stream.id, start_us, end_us)
+
+
+def restore_end(transaction: Transaction, record: Deletion) -> StreamRow:
+    """Numbers of deleted chunks are not used again: all of a deletion record that recording waits for."""
+    stream = transaction.ensure_stream(record.stream)
+    known = transaction.end(stream.id)
+    if record.sequence > known.sequence:
+        end = END.pack(record.sequence, record.epoch, record.run, max(record.end_us, known.end_us))
+        transaction._txn.put(STREAM_KEY.pack(stream.id), end, db=transaction._db.ends)
+    return stream
 
 
 def _carve(transaction: Transaction, stream_id: int, start_us: int, end_us: int) -> list[Gap]:

@@ -9,34 +9,31 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from base.errors import ConfigError, KeyreelError
-from chunks.path import parse_chunk_path
-from chunks.records import ChunkOpened, FragmentStored, StoredRecord
-from chunks.recover import scan
+from chunks.reader import head_of
+from chunks.summary import ChunkSummary, summarize
 from chunks.volume import Volume, sync_directory
-from index.deletions import deletions_path, read, summed
+from index.deletions import Deletion, deletions_path, read, summed
 from index.environment import Index, is_open
 from index.expire import restore_deleted
+from index.files import ChunkPath, chunk_files
 from index.register import read_copy, register_path
+from index.rowcheck import Finding
+from index.transaction import Transaction
 
-CHUNKS_PER_COMMIT: Final = 64
+CHUNKS_PER_COMMIT: Final = 256
+
 READ_AHEAD: Final = 4  # files read at a time: hides the latency of a disk
+Read = tuple[ChunkPath, ChunkSummary | str]  # a file, and what it holds or why that cannot be told
 Progress = Callable[[int, int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be: where, and what."""
-
-    where: str
-    what: str
 
 
 @dataclass(slots=True)
@@ -58,25 +55,6 @@ class RebuildReport:
         )
 
 
-class ChunkPath(NamedTuple):
-    """A file whose path is that of a chunk."""
-
-    volume: Volume
-    path: Path
-    start_us: int
-    sequence: int
-
-
-def chunk_files(volume: Volume) -> dict[str, list[ChunkPath]]:
-    """Chunk files of a volume by stream name, oldest first; told by their paths alone."""
-    found: dict[str, list[ChunkPath]] = {}
-    for path in sorted(volume.root.glob("*/*/*.mp4")):
-        name = parse_chunk_path(path)
-        if name is not None:
-            found.setdefault(name.stream, []).append(ChunkPath(volume, path, name.start_us, name.sequence))
-    return found
-
-
 def rebuild(index_path: Path | str, volumes: Iterable[Volume], progress: Progress | None = None) -> RebuildReport:
     """Replace the index by one made from all chunks on the volumes; `progress` is told (chunks done, chunks in all)."""
     begin = time.monotonic()
@@ -90,7 +68,7 @@ def rebuild(index_path: Path | str, volumes: Iterable[Volume], progress: Progres
     with Index.open(fresh, create=True, node=nodes.pop() if len(nodes) == 1 else None) as index:
         _restore_register(index, register_path(index_path), report)
         _take_in(index, volumes, report, progress or (lambda done, total: None))
-        _tell_deleted(index, deletions_path(index_path), report)
+        _tell_deleted(index, index_path, report)
         with index.read() as snapshot:
             report.streams = len(snapshot.streams())
     _put_in_place(fresh, index_path)
@@ -111,33 +89,68 @@ def _restore_register(index: Index, path: Path, report: RebuildReport) -> None:
 def _take_in(index: Index, volumes: list[Volume], report: RebuildReport, progress: Progress) -> None:
     """Stream by stream in the order of ids, so that rows arrive nearly in the order of their keys."""
     files = [file for stream in _by_stream_id(volumes) for file in stream]
+    groups = [files[at : at + CHUNKS_PER_COMMIT] for at in range(0, len(files), CHUNKS_PER_COMMIT)]
+    done = 0
+    for group, chunks in zip(groups, read_ahead(groups), strict=True):
+        with index.write() as transaction:
+            report.findings += take_in(transaction, chunks, report)
+        done += len(group)
+        progress(done, len(files))
+
+
+def read_ahead(groups: list[list[ChunkPath]]) -> Iterator[list[Read]]:
+    """What the chunks of each group hold, read in threads a few groups before they are asked for."""
     with ThreadPoolExecutor(READ_AHEAD, thread_name_prefix="rebuild") as pool:
-        for at in range(0, len(files), CHUNKS_PER_COMMIT):
-            some = files[at : at + CHUNKS_PER_COMMIT]
-            scanned = pool.map(_scan, some)
-            with index.write() as transaction:
-                for file, records in zip(some, scanned, strict=True):
-                    if isinstance(records, Finding):
-                        report.findings.append(records)
-                        continue
-                    try:
-                        transaction.apply(records)
-                    except KeyreelError as error:
-                        report.findings.append(Finding(str(file.path), str(error)))
-                        continue
-                    report.chunks += 1
-                    stored = [record for record in records if isinstance(record, FragmentStored)]
-                    report.fragments += len(stored)
-                    report.key_frames += sum([record.key for record in stored])
-            progress(at + len(some), len(files))
+        begun = deque(pool.submit(read_chunks, group) for group in groups[:READ_AHEAD])
+        for following in [*groups[READ_AHEAD:], *([None] * len(begun))]:
+            if following is not None:
+                begun.append(pool.submit(read_chunks, following))
+            yield begun.popleft().result()
 
 
-def _tell_deleted(index: Index, path: Path, report: RebuildReport) -> None:
+def read_chunks(files: Iterable[ChunkPath]) -> list[Read]:
+    """What each file holds, or why it cannot be taken in."""
+    found: list[Read] = []
+    for file in files:
+        try:
+            found.append((file, summarize(file.path)))
+        except (KeyreelError, OSError) as error:
+            found.append((file, f"not taken in: {error}"))
+    return found
+
+
+def take_in(transaction: Transaction, chunks: list[Read], report: RebuildReport) -> list[Finding]:
+    """Take in what was read; what cannot be is told and costs nothing else."""
+    findings = []
+    for file, chunk in chunks:
+        if isinstance(chunk, str):
+            findings.append(Finding(str(file.path), chunk))
+            continue
+        try:
+            is_new = transaction.take_in(chunk, file.volume.id)
+        except KeyreelError as error:
+            findings.append(Finding(str(file.path), str(error)))
+            continue
+        report.chunks += 1
+        report.fragments += chunk.fragments * is_new
+        report.key_frames += len(chunk.keys) * is_new
+    return findings
+
+
+def deleted_ranges(index_path: Path) -> list[Deletion]:
+    """What was deleted by intent, by the records beside the index."""
+    try:
+        return summed(read(deletions_path(index_path)))
+    except OSError as error:
+        raise ConfigError(f"{deletions_path(index_path)} cannot be read: {error.strerror}") from None
+
+
+def _tell_deleted(index: Index, index_path: Path, report: RebuildReport) -> None:
     """What was deleted by intent is told so, but for what is there; its numbers are not used again."""
     try:
-        deleted = summed(read(path))
-    except (KeyreelError, OSError) as error:
-        report.findings.append(Finding(str(path), str(error)))
+        deleted = deleted_ranges(index_path)
+    except KeyreelError as error:
+        report.findings.append(Finding(str(deletions_path(index_path)), str(error)))
         return
     for record in deleted:
         with index.write() as transaction:
@@ -156,20 +169,10 @@ def _by_stream_id(volumes: list[Volume]) -> Iterator[list[ChunkPath]]:
 
 def _stream_id(files: list[ChunkPath]) -> int:
     for file in files:
-        records = _scan(file)
-        if not isinstance(records, Finding) and isinstance(records[0], ChunkOpened):
-            return records[0].head.stream_id
+        head = head_of(file.path)
+        if head is not None:
+            return head.stream_id
     return 0
-
-
-def _scan(file: ChunkPath) -> list[StoredRecord] | Finding:
-    """Records of a chunk, as lying on the volume where it was found."""
-    try:
-        opened, *rest = scan(file.path)
-    except (KeyreelError, OSError) as error:
-        return Finding(str(file.path), f"not taken in: {error}")
-    assert isinstance(opened, ChunkOpened)
-    return [replace(opened, head=replace(opened.head, volume=file.volume.id)), *rest]
 
 
 def _put_in_place(fresh: Path, index_path: Path) -> None:

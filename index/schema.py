@@ -63,6 +63,9 @@ class Handles(NamedTuple):
 META_FORMAT: Final = b"format"  # decimal text
 META_NODE: Final = b"node"  # 16 bytes
 META_REGISTER: Final = b"register"  # decimal text: counts the changes of the camera register
+META_INCOMPLETE: Final = b"incomplete"  # there while the index lacks chunks that it should hold; why, as below
+READING_IN: Final = b"reading-in"
+VOLUMES_AWAY: Final = b"volumes-away"
 META_NEXT_STREAM: Final = b"next-stream"  # decimal text: ids below were given out, and never are again
 META_NEXT_HOLD: Final = b"next-hold"  # decimal text, likewise
 
@@ -111,4 +114,5 @@ HALF_PAGE_BYTES: Final = 2030  # longest key and value that LMDB keeps inside a 
 ROW_KEY_BYTES_MIN: Final = SEQUENCE_KEY.size  # shorter keys are page heads
 
 TIME_MAX_US: Final = 2**63 - 1
+TIME_SANE_US: Final = 253_402_300_800 * 1_000_000  # the year 10,000: a chunk has no name after it
 STREAM_NAME_BYTES_MAX: Final = 128

@@ -1,6 +1,6 @@
 """Everything that can be asked of the index, inside one transaction.
 
-Kept true: answers of one snapshot agree with one another; a row that cannot be read raises `DamageError` and never
+Kept true: answers of one snapshot agree with one another; a row that cannot be read raises `IndexDamage` and never
 gives a wrong answer silently; what comes back stays valid after the transaction.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from base.errors import DamageError, NotFound, UserError
+from base.errors import IndexDamage, NotFound, UserError
 from base.media import StreamConfig
 from chunks.records import Gap, GapCause
 from index import schema
@@ -32,6 +32,7 @@ Times = npt.NDArray[np.int64]
 
 GROWING_AT = OPEN_CHUNK.size  # where START and the growing block begin in an open chunk's row
 SEQUENCE_MAX = 2**32 - 1
+_CAUSES = frozenset(GapCause)
 
 
 class Snapshot:
@@ -52,6 +53,14 @@ class Snapshot:
     def register_version(self) -> int:
         """Grows with every change of the camera register."""
         return self._number(schema.META_REGISTER, 0)
+
+    def is_whole(self) -> bool:
+        """Every chunk that lay on a volume when the index was made is in it."""
+        return self._txn.get(schema.META_INCOMPLETE, db=self._db.meta) is None
+
+    def is_read_in(self) -> bool:
+        """Those on the volumes that are there; on others there may be chunks that the index lacks."""
+        return self._txn.get(schema.META_INCOMPLETE, db=self._db.meta) in (None, schema.VOLUMES_AWAY)
 
     def cameras(self) -> list[Camera]:
         """The register, by camera id."""
@@ -92,7 +101,7 @@ class Snapshot:
         key = TIME_KEY.pack(stream_id, START.unpack(start)[0])
         value = self._txn.get(key, db=self._db.chunks)
         if value is None:
-            raise DamageError(f"index: chunk {sequence} of stream {stream_id} has no row; run keyreel rebuild")
+            raise IndexDamage(f"index: chunk {sequence} of stream {stream_id} has no row; run keyreel rebuild")
         return self._chunk_row(key, value)
 
     def chunk_at(self, stream_id: int, time_us: int) -> ChunkRow | None:
@@ -142,7 +151,7 @@ class Snapshot:
         try:
             return msgspec.msgpack.decode(raw, type=StreamConfig)
         except msgspec.DecodeError as error:
-            raise DamageError(
+            raise IndexDamage(
                 f"index: configuration of stream {stream_id}, epoch {epoch} is damaged ({error}); run keyreel rebuild"
             ) from None
 
@@ -191,7 +200,7 @@ class Snapshot:
         try:
             hits = keyblock.seek_many(self._key_frames, self._open, GROWING_AT, ids, _bounded(time_us))
         except ValueError as error:
-            raise DamageError(f"index: {error}; run keyreel rebuild") from None
+            raise IndexDamage(f"index: {error}; run keyreel rebuild") from None
         return [None if hit is None else KeyFrame._make(hit) for hit in hits]
 
     def key_frames(self, stream_id: int, start_us: int, end_us: int) -> npt.NDArray[Any]:
@@ -243,13 +252,15 @@ class Snapshot:
 
     def _number(self, name: bytes, default: int) -> int:
         raw = self._txn.get(name, db=self._db.meta)
+        if raw is not None and not raw.isdigit():
+            raise IndexDamage(f"index: {name.decode()} in meta is not a number; run keyreel rebuild")
         return default if raw is None else int(raw)
 
     def _camera(self, key: bytes, value: bytes) -> Camera:
         try:
             return msgspec.json.decode(value, type=Camera)
         except (msgspec.DecodeError, msgspec.ValidationError, UserError):
-            raise DamageError(f"index: the row of camera {key.decode()} is damaged; run keyreel rebuild") from None
+            raise IndexDamage(f"index: the row of camera {key.decode()} is damaged; run keyreel rebuild") from None
 
     def _time_rows(self, db: Database, stream_id: int, start_us: int, end_us: int) -> Iterator[tuple[bytes, bytes]]:
         """Rows of one stream with start < end_us, from the last one that starts at or before start_us."""
@@ -283,10 +294,14 @@ class Snapshot:
         if not is_sealed:
             state = self._txn.get(SEQUENCE_KEY.pack(stream_id, sequence), db=self._db.open)
             if state is None:
-                raise DamageError(
+                raise IndexDamage(
                     f"index: open chunk {sequence} of stream {stream_id} has no state; run keyreel rebuild"
                 )
             _, end_us, size, media_bytes, samples, fragments, _ = OPEN_CHUNK.unpack_from(state)
+        if not start_us <= end_us < schema.TIME_SANE_US:
+            raise IndexDamage(
+                f"index: chunk {sequence} of stream {stream_id} has no possible times; run keyreel rebuild"
+            )
         return ChunkRow(
             stream_id, sequence, epoch, run, volume, start_us, end_us, size, is_sealed, origin_90k, samples, fragments,
             media_bytes, table_offset,
@@ -321,6 +336,8 @@ class Snapshot:
     def _gaps(self, stream_id: int, start_us: int, end_us: int) -> Iterator[Gap]:
         for key, value in self._time_rows(self._db.gaps, stream_id, start_us, end_us):
             gap_start_us, (gap_end_us, cause, packets) = TIME_KEY.unpack(key)[1], GAP.unpack(value)
+            if cause not in _CAUSES:
+                raise IndexDamage(f"index: a gap of stream {stream_id} has no cause; run keyreel rebuild")
             if gap_end_us > start_us:
                 yield Gap(stream_id, gap_start_us, gap_end_us, GapCause(cause), packets)
 
@@ -378,5 +395,5 @@ def row_before(cursor: lmdb.Cursor[bytes], key: bytes) -> tuple[bytes, bytes] | 
     return row if row[0][:4] == key[:4] and len(row[0]) >= schema.ROW_KEY_BYTES_MIN else None
 
 
-def _damage(stream_id: int, error: ValueError) -> DamageError:
-    return DamageError(f"index: stream {stream_id}: {error}; run keyreel rebuild")
+def _damage(stream_id: int, error: ValueError) -> IndexDamage:
+    return IndexDamage(f"index: stream {stream_id}: {error}; run keyreel rebuild")

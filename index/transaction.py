@@ -11,15 +11,17 @@ database, which fill few pages; a commit of 2,000 streams would otherwise rewrit
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import lmdb
 import msgspec
 
-from base.errors import DamageError, NotFound, UserError
+from base.errors import DamageError, IndexDamage, NotFound, UserError
 from base.media import StreamConfig
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, Gap, StoredRecord
+from chunks.summary import ChunkSummary
 from index import holds, register, schema
 from index.expire import count_usage
 from index.register import Camera, RegisterCopy
@@ -89,6 +91,30 @@ class Transaction(Snapshot):
             else:
                 self._store(*chunk, [record for record in group if isinstance(record, FragmentStored)])
 
+    def take_in(self, chunk: ChunkSummary, volume: bytes) -> bool:
+        """Take in a chunk that lies on `volume` whole; False when the index knows it already."""
+        stream_id, sequence = chunk.head.stream_id, chunk.head.sequence
+        if self.knows(stream_id, sequence):
+            return False
+        self._open_chunk(ChunkOpened(replace(chunk.head, volume=volume), chunk.config, chunk.header_bytes))
+        growth = self._growth(stream_id, sequence)
+        if growth is not None and chunk.fragments:
+            keys = [(_valid_time(time_us), offset) for time_us, offset in chunk.keys]
+            full, (block_us, block) = self._blocks_of(stream_id, sequence, growth, keys)
+            for full_us, full_block in full:
+                self._put_block(stream_id, full_us, full_block)
+            size = chunk.table_offset or chunk.size
+            grown = _Growth(
+                growth.start_us, chunk.end_us, size, chunk.media_bytes, chunk.samples, chunk.fragments, growth.flags,
+                block_us, block,
+            )  # fmt: skip
+            self._put_growth(stream_id, sequence, grown)
+            for gap in chunk.gaps:
+                self._declare(gap)
+        if chunk.sealed:
+            self._seal(ChunkSealed(stream_id, sequence, chunk.end_us, chunk.size, chunk.table_offset))
+        return True
+
     def _open_chunk(self, record: ChunkOpened) -> None:
         head = record.head
         if self._txn.get(SEQUENCE_KEY.pack(head.stream_id, head.sequence), db=self._db.sequences) is not None:
@@ -96,7 +122,7 @@ class Transaction(Snapshot):
             return
         if self.knows(head.stream_id, head.sequence):
             return  # condemned, and told again
-        self._register_stream(head.stream_id, head.stream_name)
+        self.register_stream(head.stream_id, head.stream_name)
         self._put_config(head.stream_id, head.epoch, record.config)
         key = TIME_KEY.pack(head.stream_id, _valid_time(head.start_us))
         last = self.last_chunk(head.stream_id)
@@ -143,6 +169,19 @@ class Transaction(Snapshot):
             self._put_block(stream_id, growth.block_us, growth.block)
         self._txn.put(SEQUENCE_KEY.pack(stream_id, sequence), growth.pack(), db=self._db.open)
 
+    @staticmethod
+    def _blocks_of(
+        stream_id: int, sequence: int, growth: _Growth, keys: list[tuple[int, int]]
+    ) -> tuple[list[tuple[int, bytes]], tuple[int, bytes]]:
+        """The growing block with more key frames: full ones, and the one that goes on growing."""
+        if not keys:
+            return [], (growth.block_us, growth.block)
+        try:
+            *full, last = keyblock.extend(sequence, growth.block_us, growth.block, keys)
+        except ValueError as error:
+            raise DamageError(f"index: stream {stream_id}, chunk {sequence}: {error}") from None
+        return full, last
+
     def _put_block(self, stream_id: int, start_us: int, block: bytes) -> None:
         self._txn.put(TIME_KEY.pack(stream_id, start_us), block, db=self._db.key_frames)
 
@@ -159,10 +198,7 @@ class Transaction(Snapshot):
         block_us, block = growth.block_us, growth.block
         keys = [(_valid_time(fragment.start_us), fragment.offset) for fragment in fresh if fragment.key]
         if keys:
-            try:
-                *full, (block_us, block) = keyblock.extend(sequence, block_us, block, keys)
-            except ValueError as error:
-                raise DamageError(f"index: stream {stream_id}, chunk {sequence}: {error}") from None
+            full, (block_us, block) = self._blocks_of(stream_id, sequence, growth, keys)
             for full_us, full_block in full:
                 self._put_block(stream_id, full_us, full_block)
         self._put_growth(
@@ -195,7 +231,7 @@ class Transaction(Snapshot):
         key = TIME_KEY.pack(record.stream_id, growth.start_us)
         opened = self._txn.get(key, db=self._db.chunks)
         if opened is None:
-            raise DamageError(f"index: chunk {record.sequence} of stream {record.stream_id} has no row")
+            raise IndexDamage(f"index: chunk {record.sequence} of stream {record.stream_id} has no row")
         sequence, epoch, run, flags, volume, _, _, origin_90k, *_ = CHUNK.unpack(opened)
         row = CHUNK.pack(
             sequence, epoch, run, flags | schema.CHUNK_SEALED, volume, max(growth.end_us, record.end_us), record.size,
@@ -237,7 +273,7 @@ class Transaction(Snapshot):
         if not 0 < len(name.encode()) <= schema.STREAM_NAME_BYTES_MAX:
             raise UserError(f"stream name {name[:32]!r} must have 1 to {schema.STREAM_NAME_BYTES_MAX} bytes")
         row = StreamRow(self._number(schema.META_NEXT_STREAM, 1), name)
-        self._register_stream(row.id, name)
+        self.register_stream(row.id, name)
         return row
 
     def put_camera(self, camera: Camera) -> None:
@@ -253,10 +289,18 @@ class Transaction(Snapshot):
             raise NotFound(f"there is no camera {camera_id[:64]!r}; keyreel camera list shows them")
         self._count_change()
 
+    def set_whole(self, *, read_in: bool = True, complete: bool = True) -> None:
+        """Say whether chunks are still to be read in, and whether all volumes they may lie on are there."""
+        if read_in and complete:
+            self._txn.delete(schema.META_INCOMPLETE, db=self._db.meta)
+        else:
+            word = schema.VOLUMES_AWAY if read_in else schema.READING_IN
+            self._txn.put(schema.META_INCOMPLETE, word, db=self._db.meta)
+
     def restore_register(self, copy: RegisterCopy) -> None:
         """Take in a copy of the register; used when an index is made again."""
         for name, stream_id in copy.streams.items():
-            self._register_stream(stream_id, name)
+            self.register_stream(stream_id, name)
         if copy.next_stream > self._number(schema.META_NEXT_STREAM, 1):
             self._put_number(schema.META_NEXT_STREAM, copy.next_stream)
         for camera in copy.cameras:
@@ -278,7 +322,8 @@ class Transaction(Snapshot):
             next_hold=holds.next_hold(self),
         )
 
-    def _register_stream(self, stream_id: int, name: str) -> None:
+    def register_stream(self, stream_id: int, name: str) -> None:
+        """Give a stream the id that chunks or the register's copy know it by."""
         key = STREAM_KEY.pack(stream_id)
         known = self._txn.get(key, db=self._db.streams)
         if known == name.encode():

@@ -18,7 +18,7 @@ from base.clock import wall_us
 from base.datadir import DataDir
 from base.errors import NotFound, UserError
 from base.identities import forget
-from base.log import redact
+from base.log import redact, setup
 from base.units import US, format_time
 from index import Camera, Index
 from keyreel.node import prepare_index
@@ -32,6 +32,7 @@ def open_index(data: Path, *, write: bool = False) -> Iterator[Index]:
     """The node's index for a short piece of work; to write, the node is made when it is not there yet."""
     datadir = DataDir.create(data) if write else DataDir.open(data)
     if write:
+        setup("camera")  # what is logged goes to standard error
         prepare_index(datadir)
     with Index.open(datadir.index_path, readonly=not write) as index:
         yield index

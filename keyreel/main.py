@@ -394,7 +394,7 @@ def check(
 
 @app.command()
 def rebuild(data: DataOption, json: JsonOption = False) -> None:
-    """Make the index again from the chunk files alone; the recorder must be stopped."""
+    """Make the index again from the chunk files alone, also while the node records."""
     from keyreel.tend import rebuild as run
 
     raise typer.Exit(run(data, json))

@@ -2,7 +2,7 @@
 
 Kept true: everything that can be refused is refused before anything is written; a volume that is new to the node must
 be right, one that it knows may be away: the recorder reports it, leaves it alone, and takes it back when its identity
-file is there again; the index is made again from the chunks when it is gone.
+file is there again; the index is verified before a program opens it, and made anew when it is gone or damaged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from base.datadir import DataDir
 from base.errors import ConfigError, FormatError, VolumeError
 from base.log import get_logger
 from chunks.volume import ALLOWED_BEFORE, IDENTITY_NAME, Volume
-from index import Index
+from index.renewal import make_ready, why_not_sound
+from index.suspect import tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def recording(node: Node) -> Iterator[int]:
     _verify_volumes(node)
     with node.datadir.lock() as descriptor:
         _take_volumes(node)
-        prepare_index(node.datadir)
+        prepare_index(node.datadir, verified=True)
         yield descriptor
 
 
@@ -87,15 +88,18 @@ def present_volumes(datadir: DataDir) -> list[Volume]:
     return found
 
 
-def prepare_index(datadir: DataDir) -> None:
-    """Make the index: empty on first use, from the chunks when there are some and it was lost."""
-    absent = not (datadir.index_path / "data.mdb").exists()
-    if absent and any(next(root.glob("*/*/*.mp4"), None) for root in datadir.volumes.values()):
-        from index.rebuild import rebuild
+def prepare_index(datadir: DataDir, *, verified: bool = False) -> None:
+    """Let an index be there: empty on first use, else one that the recorder reads the chunks into.
 
-        report = rebuild(datadir.index_path, present_volumes(datadir))
-        get_logger().warning("the index was gone and was made again from the chunks", report=str(report))
-    Index.open(datadir.index_path, create=True, node=datadir.node_id).close()
+    Only who holds the lock has it `verified`, as a damaged one is replaced.
+    """
+    make_ready(datadir.index_path, datadir.node_id, lambda: present_volumes(datadir), verified=verified)
+
+
+def suspect_index(datadir: DataDir) -> None:
+    """A program that reads the index ended: if the index is why, the recorder makes it again."""
+    if why := why_not_sound(datadir.index_path):
+        tell(datadir.index_path, "met", why)
 
 
 def own_paths(node: Node) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from base.datadir import DataDir
 from base.log import setup
 from base.service import run_service
 from keyreel.child import run_program
-from keyreel.node import Node, open_node, recording
+from keyreel.node import Node, open_node, prepare_index, recording, suspect_index
 from keyreel.supervise import Child, Supervisor, program
 
 POLL_S: Final = 0.05
@@ -37,6 +38,8 @@ def serve(data: Path, config: Path | None, listen: str | None) -> int:
         setup("supervisor", node.config.log)
         with recording(node) as lock:
             supervisor = Supervisor(programs(data, config, listen, lock))
+            supervisor.children[0].mend = partial(prepare_index, node.datadir, verified=True)
+            supervisor.children[-1].mend = partial(suspect_index, node.datadir)
             teller = asyncio.create_task(tell_address(node, supervisor.children[-1]))
             try:
                 await supervisor.run()

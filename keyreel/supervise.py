@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,11 +28,13 @@ STOP_MAX_S: Final = 60.0  # an orderly stop drains queues and seals chunks; then
 
 @dataclass
 class Child:
-    """One program to keep running. `command` is what follows the interpreter; `inherit` are descriptors it keeps."""
+    """One program to keep running. `command` is what follows the interpreter; `inherit` are descriptors it keeps;
+    `mend` is called in a thread before it is started again."""
 
     name: str
     command: Sequence[str]
     inherit: Sequence[int] = ()
+    mend: Callable[[], None] | None = None
     pid: int = 0
     restarts: int = 0
     started: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,6 +86,16 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
             wait_s = min(wait_s * 2, RESTART_MAX_S)
+            await self._mend(child)
+
+    async def _mend(self, child: Child) -> None:
+        """What may have ended it is put right, if it can be."""
+        if child.mend is None or self._stopping.is_set():
+            return
+        try:
+            await asyncio.to_thread(child.mend)
+        except Exception as error:
+            self._log.error("what a program needs cannot be put right; it is started all the same", error=str(error))
 
     async def _run_once(self, child: Child) -> int:
         """Start the child, wait until it ends or is stopped; its exit code, negative for a signal."""

@@ -14,7 +14,16 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from base.errors import ConfigError, DamageError, FormatError, KeyreelError, NotFound, UserError, VolumeError
+from base.errors import (
+    ConfigError,
+    DamageError,
+    FormatError,
+    IndexDamage,
+    KeyreelError,
+    NotFound,
+    UserError,
+    VolumeError,
+)
 from base.log import get_logger, redact
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,6 +74,8 @@ def from_error(error: KeyreelError) -> Problem:
             return Problem(400, error.reason, detail)
         case VolumeError():
             return Problem(503, error.reason, detail, retry_after_s=10)
+        case IndexDamage():
+            return Problem(503, error.reason, f"the index is wrong and is made again: {detail}", retry_after_s=5)
         case DamageError():
             return Problem(500, error.reason, f"stored video is damaged and is not served: {detail}")
         case FormatError() | ConfigError():

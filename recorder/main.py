@@ -20,20 +20,24 @@ from base.identities import Identities
 from base.service import stop_event
 from base.units import US
 from chunks.records import StoredRecord
+from chunks.volume import Volume
 from chunks.writer import VolumeWriter
 from index import Index
 from recorder.committer import Committer
 from recorder.fleet import Fleet
+from recorder.indexcare import IndexCare
 from recorder.report import Reporter
 from recorder.retention import Retention
 from recorder.share import WHOLE, Share
 from recorder.startup import Past, chunk_reader, resume_of
 from recorder.storedclock import StoredClock
+from recorder.takein import TakeIn
 from recorder.volumes import Volumes, all_volumes, draining_volumes
 
 TICK_S: Final = 0.25
 REPORT_TICKS: Final = 4
 ABSENCE_TICKS: Final = 20
+BUSY_LAG_S: Final = 0.1  # an event loop this late has no time to give away
 
 log = structlog.get_logger("recorder")
 
@@ -67,8 +71,12 @@ class Recorder:
             share=share,
         )
         self._claims = StreamClaims(datadir.run_path)
-        self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes)
         self._lag_s = 0.0
+        self._care = IndexCare(
+            self._index, self._node, self._committer, self._past,
+            TakeIn(self._index, self._committer, self._is_busy), self._present, share.first,
+        )  # fmt: skip
+        self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes, self._care)
         self._following: asyncio.Task[None] | None = None
         self._retention: Retention | None = None
 
@@ -90,6 +98,7 @@ class Recorder:
             self._share,
         )  # fmt: skip
         self._start_retention(stored)
+        self._care.start()
         log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
         stop = stop_event()
         try:
@@ -141,6 +150,12 @@ class Recorder:
         datadir, config = self._datadir, self._config
         self._volumes.follow(all_volumes(datadir, config), draining_volumes(datadir, config))
 
+    def _present(self) -> tuple[list[Volume], bool]:
+        return self._volumes.answering(), self._volumes.complete
+
+    def _is_busy(self) -> bool:
+        return self._lag_s > BUSY_LAG_S or self._volumes.busy
+
     async def _pause(self, stop: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(TICK_S):
@@ -172,6 +187,7 @@ class Recorder:
             await asyncio.gather(self._following, return_exceptions=True)
         if self._retention is not None:
             await asyncio.to_thread(self._retention.end)
+        await asyncio.to_thread(self._care.stop)
         await asyncio.to_thread(self._past.end)
         await self.fleet.stop()
         await asyncio.to_thread(self._volumes.stop)

@@ -18,6 +18,7 @@ from chunks.codecs import codec_string, dimensions
 from native.slab import pool
 from recorder.committer import Committer
 from recorder.fleet import Fleet
+from recorder.indexcare import IndexCare
 from recorder.retention import Retention
 from recorder.session import Session
 from recorder.slot import Slot
@@ -42,13 +43,14 @@ def _describe(video: VideoConfig) -> tuple[str, int, int]:
 class Reporter:
     """Assembles and writes the status file."""
 
-    def __init__(self, path: Path, started_us: int, committer: Committer, volumes: Volumes) -> None:
+    def __init__(self, path: Path, started_us: int, committer: Committer, volumes: Volumes, care: IndexCare) -> None:
         self._path = path
         self._started_us = started_us
         self._version = package_version()
         self._committer = committer
         self._volumes = volumes
         self.retention: Retention | None = None
+        self._care = care
         self._history: dict[str, deque[tuple[int, int, int]]] = {}
 
     def write(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
@@ -65,6 +67,7 @@ class Reporter:
             index_commits=self._committer.commits,
             index_behind_chunks=self._committer.behind,
             clock=fleet.stored.status(),
+            index=self._care.status,
             streams=[self._stream(now_us, session) for session in fleet.sessions.values()],
             volumes=self._volume_states(),
             media_bytes=used_bytes,

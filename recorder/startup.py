@@ -4,7 +4,8 @@ Kept true: recording waits only for the first half, which reads the tails of tor
 after it every whole fragment that reached the kernel is in the index, and it is known where each stream goes on:
 sequence, epoch, run, and the end of its past. Cutting, sealing, and the search for chunks that the index lacks go on
 beside the recording, and are begun again from nothing when they are interrupted. No moment is taken in twice: what was
-written again on another volume lies beyond the `Bounds` of the first writing.
+written again on another volume lies beyond the `Bounds` of the first writing. Of an index that is not whole the start
+does not ask what it lacks: the tails of the newest files say where streams go on (`takein` reads the rest).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as LateError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -25,16 +26,19 @@ from base.errors import DamageError, KeyreelError, NotFound
 from base.units import utc
 from chunks.filesystem import SYNCFS_PROVES, syncfs
 from chunks.path import chunk_path, parse_chunk_path
-from chunks.records import ChunkSealed, FragmentStored, GapCause, StoredRecord
+from chunks.records import ChunkHead, ChunkSealed, FragmentStored, GapCause, StoredRecord
 from chunks.recover import UNBOUNDED, Bounds, peek, recover, set_aside
+from chunks.tail import Tail, read_tail
 from chunks.volume import Volume
 from index import ChunkRow, Index, Snapshot, StreamRow
+from index.files import NEWEST, ChunkPath, newest_files
 from recorder.committer import ChunkKey, Committer, ReadAgain
 from recorder.pipeline import Resume
 from recorder.share import WHOLE, Share
 
 TIME_MAX_US: Final = 1 << 62
 READERS: Final = 8  # torn chunks read at a time; each waits for the disk more than it computes
+UNKNOWN_MIN: Final = 64  # so many chunks beyond the index, or NEWEST of each stream, a start waits for
 COMMIT_WAIT_S: Final = 10.0
 END_WAIT_S: Final = 2.0
 # While a volume is away, files on it may have numbers that the index never saw; so many are left out for them.
@@ -72,6 +76,7 @@ class Past:
         self._lock = threading.Lock()
         self._crashed: set[int] = set()
         self._sequences: dict[str, int] = {}  # highest number in a file name, by stream
+        self._tails: dict[Path, Tail] = {}  # of newest files, while the index is not whole
         self._ended = threading.Event()
         self._tending: list[threading.Thread] = []
 
@@ -79,17 +84,26 @@ class Past:
         """Take in what the volume holds beyond the index; `told`: of chunks that failed here, the bytes that count."""
         _sync(volume)
         with self._index.read() as snapshot:
-            torn = list(self._torn_chunks(snapshot, volume, told))
+            streams = self._streams(snapshot)
+            is_whole = snapshot.is_whole()
+            unknown = self._unknown(snapshot, streams, volume, told) if is_whole else []
+            if len(unknown) > max(UNKNOWN_MIN, NEWEST * len(streams)):
+                is_whole = self._begin_anew(volume, len(unknown))
+            if not is_whole:
+                unknown = sorted((path for path in told if path.exists()), key=_sequence)
+            torn = list(self._torn_chunks(snapshot, volume, unknown, told))
+        if not is_whole:
+            self._note_tails(volume, {row.name for row in streams})
         if torn:
             self._take_in(torn)
             log.info("took in chunks of an earlier process", volume=str(volume.root), chunks=len(torn))
         if beside:
             name = f"tend {volume.root}"
-            thread = threading.Thread(target=self._tend, args=(volume, torn), name=name, daemon=True)
+            thread = threading.Thread(target=self._tend, args=(volume, torn, is_whole), name=name, daemon=True)
             self._tending = [one for one in self._tending if one.is_alive()] + [thread]
             thread.start()
         else:
-            self._tend(volume, torn)
+            self._tend(volume, torn, is_whole)
 
     def resume(self, complete: bool) -> dict[int, Resume]:
         """Where each stream goes on; `complete` when all volumes have told their numbers."""
@@ -113,23 +127,69 @@ class Past:
 
     # -- before recording ---------------------------------------------------------------------------------------------
 
-    def _torn_chunks(self, snapshot: Snapshot, volume: Volume, told: Mapping[Path, int]) -> Iterator[Torn]:
-        """Chunks that are open in the index, and newer files that it does not know."""
-        names = {row.id: row.name for row in self._streams(snapshot)}
+    def _torn_chunks(
+        self, snapshot: Snapshot, volume: Volume, unknown: list[Path], told: Mapping[Path, int]
+    ) -> Iterator[Torn]:
+        """Chunks that are open in the index, and files that it does not know."""
+        names = {row.id: row.name for row in snapshot.streams()}
         for chunk in snapshot.open_chunks():
-            if chunk.volume == volume.id and chunk.stream_id in names:
+            if chunk.volume == volume.id and self._share.owns(chunk.stream_id):
                 path = chunk_path(volume.root, names[chunk.stream_id], chunk.start_us, chunk.sequence)
                 yield _torn(snapshot, path, chunk.stream_id, chunk.sequence, chunk.start_us, told.get(path))
         ids = {name: stream_id for stream_id, name in names.items()}
-        for path in self._unknown(snapshot, volume, told):
+        for path in unknown:
             parsed = parse_chunk_path(path)
             if parsed is not None and not snapshot.knows(ids[parsed.stream], parsed.sequence):
                 yield _torn(snapshot, path, ids[parsed.stream], parsed.sequence, parsed.start_us, told.get(path))
 
-    def _unknown(self, snapshot: Snapshot, volume: Volume, told: Mapping[Path, int]) -> list[Path]:
+    def _begin_anew(self, volume: Volume, count: int) -> bool:
+        """An index that lacks so much is an old copy, or lost its newest rows: no start waits for all of that."""
+        text = "the index lacks many chunks; they are read in beside the recording"
+        log.error(text, volume=str(volume.root), chunks=count)
+        try:
+            self._committer.call(lambda transaction: transaction.set_whole(read_in=False)).result(COMMIT_WAIT_S)
+        except (KeyreelError, LateError) as error:
+            log.error("the index cannot be told that it is not whole; all is read first", error=str(error))
+            return True
+        return False
+
+    def _note_tails(self, volume: Volume, streams: set[str]) -> None:
+        """Where streams end on this volume, by their newest files."""
+        files = [file for name, some in newest_files(volume).items() if name in streams for file in some]
+        with ThreadPoolExecutor(READERS, thread_name_prefix="tails") as pool:
+            tails = list(pool.map(_tail, files))
+        with self._lock:
+            for file, tail in zip(files, tails, strict=True):
+                self._sequences[file.stream] = max(file.sequence, self._sequences.get(file.stream, 0))
+                if tail is not None:
+                    self._tails[file.path] = tail
+
+    def adopt(self, paths: list[Path]) -> None:
+        """Let these torn files be sealed with the others."""
+        tails = {path: tail for path in paths if (tail := _tail_of(path)) is not None}
+        with self._lock:
+            self._tails.update(tails)
+
+    def finish_tails(self, ended: threading.Event) -> None:
+        """Cut and seal what was torn when the recorder began, once all other chunks are in the index."""
+        with self._lock:
+            tails, self._tails = self._tails, {}
+        for path, tail in tails.items():
+            if ended.is_set() or tail.sealed:
+                continue
+            head = tail.head
+            with self._index.read() as snapshot:
+                one = _torn(snapshot, path, head.stream_id, head.sequence, head.start_us, None)
+            later = [other.head.start_us for other in tails.values() if _follows(other.head, head)]
+            until_us = min([*later, one.bounds.until_us or TIME_MAX_US])
+            self._finish(replace(one, row=None, bounds=Bounds(None, until_us if until_us < TIME_MAX_US else None)))
+
+    def _unknown(
+        self, snapshot: Snapshot, streams: list[StreamRow], volume: Volume, told: Mapping[Path, int]
+    ) -> list[Path]:
         """Files that failed here, and those with a number above all that the index knows; ascending."""
         found = dict.fromkeys(path for path in told if path.exists())
-        for row in self._streams(snapshot):
+        for row in streams:
             last = snapshot.last_chunk(row.id)
             since_us = last.start_us if last is not None else 0
             for path, sequence in _files(volume.root / row.name, utc(since_us).strftime("%Y-%m-%d")):
@@ -167,14 +227,15 @@ class Past:
 
     # -- beside the recording -----------------------------------------------------------------------------------------
 
-    def _tend(self, volume: Volume, torn: list[Torn]) -> None:
+    def _tend(self, volume: Volume, torn: list[Torn], is_whole: bool) -> None:
         """Cut and seal what is torn, then look for chunks that an index commit has missed."""
         try:
             for one in torn:
                 if self._ended.is_set():
                     return
                 self._finish(one)
-            self._find_missed(volume)
+            if is_whole:
+                self._find_missed(volume)
         except Exception:
             log.exception("tending a volume ended early; the next start goes on", volume=str(volume.root))
 
@@ -216,7 +277,8 @@ class Past:
         """Sequences come from file names too: a file that could not be read keeps its number."""
         known = max(snapshot.next_sequence(stream.id) - 1, self._sequences.get(stream.name, 0))
         next_sequence = known + (1 if complete else SEQUENCES_AWAY)
-        return _resume(snapshot, stream, next_sequence, stream.id in self._crashed)
+        tails = [tail for tail in self._tails.values() if tail.head.stream_id == stream.id]
+        return _resume(snapshot, stream, next_sequence, stream.id in self._crashed, tails)
 
 
 def resume(index: Index, volumes: list[Volume], *, complete: bool) -> dict[int, Resume]:
@@ -237,12 +299,27 @@ def resume_of(snapshot: Snapshot, stream: StreamRow, crashed: bool, volumes: Map
     last = snapshot.last_chunk(stream.id)
     known, since_us = snapshot.next_sequence(stream.id) - 1, last.start_us if last is not None else 0
     first_day = utc(since_us).strftime("%Y-%m-%d")
-    named = (sequence for root in volumes.values() for _, sequence in _files(root / stream.name, first_day))
-    return _resume(snapshot, stream, max([known, *named]) + 1, crashed)
+    named = [file for root in volumes.values() for file in _files(root / stream.name, first_day)]
+    newer = sorted((file for file in named if file[1] > known), key=lambda file: file[1])
+    tails = [] if snapshot.is_whole() else [tail for path, _ in newer[-NEWEST:] if (tail := _tail_of(path)) is not None]
+    return _resume(snapshot, stream, max([known, *(number for _, number in named)]) + 1, crashed, tails)
 
 
-def _resume(snapshot: Snapshot, stream: StreamRow, next_sequence: int, crashed: bool) -> Resume:
+def _resume(
+    snapshot: Snapshot, stream: StreamRow, next_sequence: int, crashed: bool, tails: Iterable[Tail] = ()
+) -> Resume:
+    """By the newest chunk that the index knows, or a newer file of which only the tail was read."""
     last = snapshot.last_chunk(stream.id)
+    newest = max(tails, key=lambda tail: tail.head.sequence, default=None)
+    if newest is not None and (last is None or last.sequence < newest.head.sequence):
+        return Resume(
+            next_sequence=next_sequence,
+            epoch=newest.head.epoch,
+            config=newest.config,
+            run=newest.head.run,
+            end_us=max(newest.end_us, newest.head.start_us + 1),
+            gap_cause=GapCause.STOPPED if newest.sealed else GapCause.CRASH,
+        )
     if last is None:  # nothing yet, or all of it was deleted
         end = snapshot.end(stream.id)
         return Resume(next_sequence, epoch=end.epoch, run=end.run, end_us=end.end_us, gap_cause=GapCause.STOPPED)
@@ -269,7 +346,7 @@ def chunk_reader(index: Index, roots: Callable[[], Mapping[bytes, Path]]) -> Rea
         for root in roots().values():
             for path, number in _files(root / stream.name, ""):
                 if number == sequence:
-                    records = peek(path, row.size if row is not None else 0, Bounds(size))
+                    records = peek(path, row.size if row is not None else 0, Bounds(size), durable=size)
                     return [one for one in records if not isinstance(one, ChunkSealed) or one.size <= size]
         raise NotFound(f"chunk {sequence} of {stream.name} is on no volume that is here")
 
@@ -323,6 +400,22 @@ def _is_empty(one: Torn) -> bool:
         if error.reason != "unfinished":
             raise
         return True
+
+
+def _tail(file: ChunkPath) -> Tail | None:
+    return _tail_of(file.path)
+
+
+def _tail_of(path: Path) -> Tail | None:
+    try:
+        return read_tail(path)
+    except (KeyreelError, OSError) as error:
+        log.error("a chunk could not be read; it is left as it is", path=str(path), error=str(error))
+        return None
+
+
+def _follows(later: ChunkHead, head: ChunkHead) -> bool:
+    return later.stream_id == head.stream_id and later.sequence > head.sequence
 
 
 def _stored(records: list[StoredRecord]) -> bool:

@@ -119,6 +119,18 @@ class Volumes:
         """Every volume is there, so the names of all chunk files are known."""
         return all(not slot.reason for slot in self.slots.values())
 
+    def answering(self) -> list[Volume]:
+        """The volumes that are there and not in trouble."""
+        slots = [slot for slot in self.slots.values() if not slot.reason and slot.writer is not None]
+        return [slot.writer.volume for slot in slots if slot.writer is not None]
+
+    @property
+    def busy(self) -> bool:
+        """A volume's writer lags behind: what can wait should."""
+        limit = self._config.queue_bytes_max // 8
+        writers = [slot.writer for slot in self.slots.values() if slot.writer is not None]
+        return any(writer.error is None and writer.queue_bytes > limit for writer in writers)
+
     def follow(self, volumes: Mapping[bytes, Path], draining: frozenset[bytes]) -> None:
         """Take up what the operator added, drained or removed."""
         for volume_id, path in volumes.items():

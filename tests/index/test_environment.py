@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.errors import ConfigError, FormatError
+from base.errors import ConfigError, FormatError, IndexDamage
 from index import Camera, Index
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_a_newer_format_is_refused_and_nothing_is_touched(tmp_path: Path) -> Non
 def test_foreign_and_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(ConfigError, match="rebuild"):
+    with pytest.raises(IndexDamage, match="rebuild"):
         Index.open(tmp_path / "index")
 
 
@@ -129,7 +129,7 @@ def test_an_exception_in_the_block_undoes_all_of_it(tmp_path: Path) -> None:
 def test_it_is_not_carried_over_a_fork(tmp_path: Path) -> None:
     code = """
 import os, sys
-from base.errors import ConfigError
+from base.errors import ConfigError, IndexDamage
 from index import Index
 index = Index.open(sys.argv[1], create=True)
 child = os.fork()

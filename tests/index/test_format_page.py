@@ -34,7 +34,10 @@ def test_the_page_names_every_database_in_order() -> None:
 
 def test_the_page_names_every_meta_row() -> None:
     table = section("Databases").split("Letters")[1]
-    names = (schema.META_FORMAT, schema.META_NODE, schema.META_REGISTER, schema.META_NEXT_STREAM, schema.META_NEXT_HOLD)
+    names = (
+        *(schema.META_FORMAT, schema.META_NODE, schema.META_REGISTER),
+        *(schema.META_INCOMPLETE, schema.META_NEXT_STREAM, schema.META_NEXT_HOLD),
+    )
     assert first_column(table) == [f"`{name.decode()}`" for name in names]
     assert f"# The index, format {schema.FORMAT_VERSION}\n" in PAGE
     assert f"| `format` | `{schema.FORMAT_VERSION}`," in PAGE

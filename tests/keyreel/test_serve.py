@@ -188,8 +188,13 @@ async def test_a_lost_index_is_made_again_at_the_start(node: Served) -> None:
 
 async def test_rebuild_makes_the_same_index(node: Served) -> None:
     await until(lambda s: recording(s) and s["streams"][0]["durable_until"], node.data)
-    assert (await keyreel("rebuild", data=node.data))[0] == 4, "not while it records"
+    pid = (await answer("status", data=node.data))["recorder"]["pid"]
+    beside = await answer("rebuild", data=node.data)
+    assert (beside["whole"], beside["findings"], beside["renewals"], beside["why"]) == (True, 0, 1, "keyreel rebuild")
+    await until(lambda s: recording(s) and s["streams"][0]["durable_until"], node.data)
+    assert (await answer("status", data=node.data))["recorder"]["pid"] == pid
     await asyncio.to_thread(node.stop)
+    assert await answer("check", "--deep", data=node.data) == {"findings": []}
     before = await answer(
         "timeline", "gate.main", "--start", "2020-01-01T00:00:00Z", "--end", "2100-01-01T00:00:00Z", data=node.data
     )
