@@ -59,6 +59,7 @@ class RecorderConfig(_Section, frozen=True):
     clock_vouched: Annotated[
         bool, Meta(description="the clock counts as right although the kernel does not call it synchronised")
     ] = False
+    workers: Annotated[int, Meta(ge=1, le=16, description="recorder processes that share the streams")] = 1
 
 
 class RtspConfig(_Section, frozen=True):
@@ -265,8 +266,10 @@ def _check(config: Config, where: str) -> None:
     if recorder.backoff_min_s > recorder.backoff_max_s:
         raise ConfigError(f"{where}: recorder.backoff_min_s is above recorder.backoff_max_s; swap or lower it")
     for key in ("queue_bytes_max", "receive_bytes_max"):
-        if recorder.unit_bytes_max * 2 > getattr(recorder, key):
-            raise ConfigError(f"{where}: recorder.{key} must hold two units of unit_bytes_max; raise it")
+        if recorder.unit_bytes_max * 2 * recorder.workers > getattr(recorder, key):
+            raise ConfigError(
+                f"{where}: recorder.{key} must hold two units of unit_bytes_max for each of recorder.workers; raise it"
+            )
     if not api.loopback and api.token is None:
         raise ConfigError(
             f"{where}: api.listen {api.listen} can be reached from other machines, so an API token is needed: "

@@ -8,7 +8,7 @@
     DATA/register.json   copy of the camera register, so that the index stays disposable
     DATA/media/          the volume used when none is configured
     DATA/identities.json what each camera said of itself, see base/identities.py
-    DATA/run/            what describes only this moment: recorder.json
+    DATA/run/            what describes only this moment: recorder-0.json
     DATA/lock            held by the one process that records into this folder
 
 Kept true: a folder is refused before anything in it is touched; `node.json` is replaced atomically and synced; at most
@@ -54,7 +54,6 @@ class DataDir:
         self.register_path = path / "register.json"
         self.media_path = path / "media"
         self.run_path = path / "run"
-        self.status_path = path / "run" / "recorder.json"
         self.lock_path = path / "lock"
         self.config_path = path / "keyreel.toml"
 

@@ -1,18 +1,21 @@
-"""What the recorder tells of itself once a second, as one JSON file beside the index.
+"""What the recorder tells of itself once a second: one JSON file per recorder process, read as one.
 
-Kept true: the file is replaced atomically; a reader never sees half of it; nothing in it is needed to play video.
+Kept true: a file is replaced atomically; a reader never sees half of it, and need not know how many there are; nothing
+in them is needed to play video.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-StreamState = Literal["connecting", "recording", "waiting", "backing-off", "standby", "disabled", "stopping"]
+StreamState = Literal["connecting", "recording", "waiting", "backing-off", "standby", "disabled", "stopping", "unknown"]
+SILENT_US: Final = 5_000_000  # a worker speaks once a second
 
 
 class StreamFigures(msgspec.Struct, kw_only=True):
@@ -56,6 +59,7 @@ class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
 
 
 VolumeState = Literal["ok", "suspect", "draining", "quarantined"]
+_SEVERITY: Final[tuple[VolumeState, ...]] = ("ok", "draining", "suspect", "quarantined")
 
 
 class VolumeFigures(msgspec.Struct, kw_only=True):
@@ -137,14 +141,26 @@ class IndexStatus(msgspec.Struct, kw_only=True):
     verified_us: int = 0
 
 
-class RecorderStatus(msgspec.Struct, kw_only=True):
-    """The recorder process as a whole."""
+class WorkerStatus(msgspec.Struct, kw_only=True):
+    """One recorder process."""
 
+    worker: int = 0
     pid: int
     started_us: int
     updated_us: int
-    version: str
     loop_lag_ms: float = 0.0  # the longest since the report before
+    overload_episodes: int = 0  # since it started; the sum over workers falls when one starts again
+    written_bytes: dict[str, int] = {}  # by volume; likewise
+
+
+class RecorderStatus(WorkerStatus, kw_only=True):
+    """What one recorder process tells, or all of a node's laid together.
+
+    In the latter `worker` and `pid` are the first one's that speaks; `running` has all that speak, `silent` the others.
+    """
+
+    workers: int = 1  # that share the streams
+    version: str
     handshakes: int = 0  # cameras being set up now, and the most at a time since the start
     handshakes_peak: int = 0
     index_commits: int = 0
@@ -155,19 +171,120 @@ class RecorderStatus(msgspec.Struct, kw_only=True):
     volumes: list[VolumeStatus] = []
     media_bytes: int = 0  # media in memory, and the bound of it
     media_bytes_max: int = 0
-    overload_episodes: int = 0  # since the recorder started
     overloads: list[OverloadStatus] = []  # of now, then those that are over, newest first
+    running: list[WorkerStatus] = []
+    silent: list[int] = []
 
 
-def write_status(path: Path, status: RecorderStatus) -> None:
-    """Replace the status file; not synced, as it describes only this moment."""
+def status_path(run_path: Path, worker: int) -> Path:
+    """Where a worker tells its status."""
+    return run_path / f"recorder-{worker}.json"
+
+
+def write_status(run_path: Path, status: RecorderStatus) -> None:
+    """Replace the worker's status file; not synced, as it describes only this moment."""
+    path = status_path(run_path, status.worker)
     fresh = path.with_suffix(".new")
     fresh.write_bytes(msgspec.json.encode(status))
     os.replace(fresh, path)
 
 
-def read_status(path: Path) -> RecorderStatus | None:
-    """The last status, or None when there is none or it cannot be read."""
+def clear_status(run_path: Path) -> None:
+    """Forget what an earlier life of the recorder told; for who holds the data folder's lock."""
+    for path in run_path.glob("recorder*.json"):
+        path.unlink(missing_ok=True)
+
+
+def read_status(run_path: Path) -> RecorderStatus | None:
+    """The last word of the node's recorder, all its workers together; None when there is none or it cannot be read."""
+    return together(one for path in run_path.glob("recorder-*.json") if (one := _read(path)) is not None)
+
+
+def _read(path: Path) -> RecorderStatus | None:
     with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
         return msgspec.json.decode(path.read_bytes(), type=RecorderStatus)
     return None
+
+
+def together(told: Iterable[RecorderStatus]) -> RecorderStatus | None:
+    """The workers' words as one. Who last spoke says how many there are; what others of another number said is old."""
+    told = sorted(told, key=lambda one: one.worker)
+    if not told:
+        return None
+    newest = max(told, key=lambda one: one.updated_us)
+    current = [one for one in told if one.workers == newest.workers]
+    speaking = [one for one in current if newest.updated_us - one.updated_us < SILENT_US]
+    speakers = {one.worker for one in speaking}
+    for one in current:
+        if one.worker not in speakers:
+            _silence(one)
+    return RecorderStatus(
+        worker=speaking[0].worker,
+        pid=speaking[0].pid,
+        started_us=min(one.started_us for one in speaking),
+        updated_us=newest.updated_us,
+        loop_lag_ms=max(one.loop_lag_ms for one in speaking),
+        workers=newest.workers,
+        version=newest.version,
+        handshakes=sum(one.handshakes for one in speaking),
+        handshakes_peak=sum(one.handshakes_peak for one in speaking),
+        index_commits=sum(one.index_commits for one in speaking),
+        index_behind_chunks=sum(one.index_behind_chunks for one in speaking),
+        clock=min((one.clock for one in speaking if one.clock is not None), key=lambda one: one.trusted, default=None),
+        index=speaking[0].index,  # the first worker takes care of it
+        streams=[stream for one in current for stream in one.streams],
+        media_bytes=sum(one.media_bytes for one in speaking),
+        media_bytes_max=sum(one.media_bytes_max for one in speaking),
+        overload_episodes=sum(one.overload_episodes for one in speaking),
+        overloads=sorted(
+            (overload for one in speaking for overload in one.overloads),
+            key=lambda overload: (overload.until_us > 0, -overload.since_us),
+        ),
+        volumes=_volumes(speaking),
+        running=[_worker(one) for one in speaking],
+        silent=[worker for worker in range(newest.workers) if worker not in speakers],
+    )
+
+
+def _worker(status: RecorderStatus) -> WorkerStatus:
+    return WorkerStatus(
+        worker=status.worker,
+        pid=status.pid,
+        started_us=status.started_us,
+        updated_us=status.updated_us,
+        loop_lag_ms=status.loop_lag_ms,
+        overload_episodes=status.overload_episodes,
+        written_bytes={volume.id: volume.written_bytes for volume in status.volumes},
+    )
+
+
+def _silence(status: RecorderStatus) -> None:
+    """Of streams whose worker does not speak only the past is known."""
+    for stream in status.streams:
+        stream.state, stream.reason = "unknown", "recorder-silent"
+        stream.detail = f"recorder worker {status.worker} does not report"
+        stream.bitrate_bps = stream.frame_rate = 0.0
+        stream.retry_at_us = 0
+
+
+def _volumes(told: Iterable[RecorderStatus]) -> list[VolumeStatus]:
+    """Each volume as the worker sees it that fares worst with it, with the sums of all."""
+    seen: dict[str, list[VolumeStatus]] = {}
+    for status in told:
+        for volume in status.volumes:
+            seen.setdefault(volume.id, []).append(volume)
+    return [_volume(views) for views in seen.values()]
+
+
+def _volume(views: list[VolumeStatus]) -> VolumeStatus:
+    worst = max(views, key=lambda one: _SEVERITY.index(one.state))
+    kept = {name: getattr(views[0], name) for name in VolumeFigures.__struct_fields__}  # the first worker deletes
+    return msgspec.structs.replace(
+        worst,
+        **kept,
+        streams=sum(one.streams for one in views),
+        queue_bytes=sum(one.queue_bytes for one in views),
+        written_bytes=sum(one.written_bytes for one in views),
+        syncs=sum(one.syncs for one in views),
+        last_sync_ms=max(one.last_sync_ms for one in views),
+    )

@@ -37,10 +37,10 @@ def ingest(data: Path) -> dict[str, Any]:
         running.insert(0, process)
         status_when_recording(data, STREAMS)
         time.sleep(SETTLE_S)
-        alone = measure(process.pid, data, SECONDS)
+        alone = measure(data, SECONDS)
         peers = ffmpegs(urls[:FFMPEGS], data.parent / "beside", SECONDS)
         running += peers.processes
-        beside = measure(process.pid, data, SECONDS)
+        beside = measure(data, SECONDS)
         peers_beside = peers.cost()
         process.send_signal(signal.SIGINT)
         process.wait(60)

@@ -56,7 +56,7 @@ def scale(data: Path, streams: int, bitrate_bps: int, transport: Literal["tcp", 
     try:
         status_when_recording(data, streams)
         time.sleep(SETTLE_S)
-        load = measure(process.pid, data, SECONDS)
+        load = measure(data, SECONDS)
         process.send_signal(signal.SIGINT)
         process.wait(120)
         peers = ffmpegs(urls[:FFMPEGS] if transport == "tcp" else [], data.parent / "peer", SECONDS)

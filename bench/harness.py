@@ -21,7 +21,7 @@ class Load:
     """What was recorded in the measured time, and what it cost."""
 
     media_bytes: int
-    cpu_s: float
+    cpus_s: list[float]  # by worker
     wall_s: float
     rss_bytes: int
     written_bytes: int
@@ -33,7 +33,7 @@ class Load:
     @property
     def per_gb(self) -> float:
         """CPU seconds per GB of media."""
-        return self.cpu_s / (self.media_bytes / 1e9)
+        return sum(self.cpus_s) / (self.media_bytes / 1e9)
 
 
 def cameras(count: int, bitrate_bps: int) -> tuple[subprocess.Popen[bytes], list[str]]:
@@ -63,7 +63,7 @@ def status_when_recording(data: Path, count: int) -> RecorderStatus:
     """The status file once every stream records."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
-        status = read_status(data / "run" / "recorder.json")
+        status = read_status(data / "run")
         if status and sum(s.state == "recording" and s.media_bytes > 0 for s in status.streams) == count:
             return status
         time.sleep(0.2)
@@ -81,20 +81,21 @@ def ffmpegs(urls: list[str], folder: Path, seconds: int) -> Peers:
     return peers
 
 
-def measure(pid: int, data: Path, seconds: float) -> Load:
-    """Cost of the running recorder over `seconds`, between two status files."""
+def measure(data: Path, seconds: float) -> Load:
+    """Cost of the running recorder, all its workers together, over `seconds`, between two words of its status."""
     first = fresh_status(data)
-    cpu, wall, wrote = cpu_s(pid), time.monotonic(), written_bytes(pid)
+    pids = [worker.pid for worker in first.running]
+    cpus_s, wall, wrote = [cpu_s(pid) for pid in pids], time.monotonic(), sum(map(written_bytes, pids))
     seen = [fresh_status(data)]
     while time.monotonic() < wall + seconds:
         seen.append(fresh_status(data))
     last = seen[-1]
     return Load(
         media_bytes=sum(s.media_bytes for s in last.streams) - sum(s.media_bytes for s in first.streams),
-        cpu_s=cpu_s(pid) - cpu,
+        cpus_s=[cpu_s(pid) - before_s for pid, before_s in zip(pids, cpus_s, strict=True)],
         wall_s=time.monotonic() - wall,
-        rss_bytes=rss_bytes(pid),
-        written_bytes=written_bytes(pid) - wrote,
+        rss_bytes=sum(map(rss_bytes, pids)),
+        written_bytes=sum(map(written_bytes, pids)) - wrote,
         lost=sum(s.lost_packets for s in last.streams),
         dropped=sum(s.dropped_gops for s in last.streams),
         loop_lags_ms=[status.loop_lag_ms for status in seen],
@@ -103,12 +104,12 @@ def measure(pid: int, data: Path, seconds: float) -> Load:
 
 
 def fresh_status(data: Path) -> RecorderStatus:
-    """The next status file the recorder writes."""
-    path = data / "run" / "recorder.json"
-    before = path.stat().st_mtime_ns
-    while path.stat().st_mtime_ns == before:
+    """The recorder's next word, from each of its workers."""
+    files = sorted((data / "run").glob("recorder-*.json"))
+    before = [path.stat().st_mtime_ns for path in files]
+    while any(path.stat().st_mtime_ns == then for path, then in zip(files, before, strict=True)):
         time.sleep(0.01)
-    status = read_status(path)
+    status = read_status(data / "run")
     assert status is not None
     return status
 

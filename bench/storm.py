@@ -70,13 +70,13 @@ class _Watch:
     """The recorder's status files, each seen once."""
 
     def __init__(self, data: Path) -> None:
-        self._path = data / "run" / "recorder.json"
+        self._run_path = data / "run"
         self._updated_us = 0
 
     async def next(self) -> RecorderStatus:
         end = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < end:
-            status = read_status(self._path)
+            status = read_status(self._run_path)
             if status is not None and status.updated_us != self._updated_us:
                 self._updated_us = status.updated_us
                 return status

@@ -18,6 +18,7 @@ from base.service import EXIT_USAGE, run_service
 
 if TYPE_CHECKING:
     from keyreel.node import Node
+    from recorder.share import Share
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
@@ -42,26 +43,35 @@ def die_with(parent: int) -> None:
         os._exit(128 + signal.SIGKILL)
 
 
-def run_program(program: str, data: str, config: str = "", listen: str = "") -> int:
+def run_program(
+    program: str, data: str, config: str = "", listen: str = "", worker: str = "0", workers: str = "1"
+) -> int:
     """Run recorder or playback on a data folder until it is told to stop; the exit code."""
 
     async def start() -> None:
         from keyreel.node import open_node
+        from recorder.share import Share
 
         node = open_node(Path(data), Path(config) if config else None, listen or None)
-        setup(program, node.config.log)
-        await PROGRAMS[program](node)
+        share = Share(int(worker), int(workers))
+        setup(worker_name(program, share.worker, share.workers), node.config.log)
+        await PROGRAMS[program](node, share)
 
     return run_service(start)
 
 
-def _recorder(node: Node) -> Awaitable[None]:
+def worker_name(program: str, worker: int, workers: int) -> str:
+    """How the log calls a program, or one of several that share its work."""
+    return program if workers == 1 else f"{program}-{worker}"
+
+
+def _recorder(node: Node, share: Share) -> Awaitable[None]:
     from recorder.main import run
 
-    return run(node.datadir, node.config)
+    return run(node.datadir, node.config, share)
 
 
-def _playback(node: Node) -> Awaitable[None]:
+def _playback(node: Node, _share: Share) -> Awaitable[None]:
     from playback.main import run
 
     return run(node.datadir, node.config)
@@ -79,7 +89,7 @@ def _simcam(host: str, port: str) -> int:
     return run_service(start)
 
 
-PROGRAMS: Final[dict[str, Callable[[Node], Awaitable[None]]]] = {"recorder": _recorder, "playback": _playback}
+PROGRAMS: Final[dict[str, Callable[[Node, Share], Awaitable[None]]]] = {"recorder": _recorder, "playback": _playback}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

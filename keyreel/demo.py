@@ -49,7 +49,7 @@ def demo(data: Path, listen: str | None) -> int:
             _register(node, port)
             cameras = asyncio.create_task(Supervisor([program("simcam", HOST, str(port))]).run())
             await _answering(port, cameras)
-            children = programs(data, None, listen, lock)
+            children = programs(node, None, listen, lock)
             teller = asyncio.create_task(_tell(node, children[-1]))
             try:
                 await Supervisor(children).run()

@@ -18,6 +18,7 @@ from base.config import Config, load
 from base.datadir import DataDir
 from base.errors import ConfigError, FormatError, VolumeError
 from base.log import get_logger
+from base.status import clear_status
 from chunks.volume import ALLOWED_BEFORE, IDENTITY_NAME, Volume
 from index.renewal import make_ready, why_not_sound
 from index.suspect import tell
@@ -67,6 +68,7 @@ def recording(node: Node) -> Iterator[int]:
     """Hold the node for recording, with volumes and index ready; yields the lock's descriptor."""
     _verify_volumes(node)
     with node.datadir.lock() as descriptor:
+        clear_status(node.datadir.run_path)
         _take_volumes(node)
         prepare_index(node.datadir, verified=True)
         yield descriptor

@@ -16,7 +16,7 @@ import msgspec
 from base.datadir import DataDir
 from base.log import setup
 from base.service import run_service
-from keyreel.child import run_program
+from keyreel.child import run_program, worker_name
 from keyreel.node import Node, open_node, prepare_index, recording, suspect_index
 from keyreel.supervise import Child, Supervisor, program
 
@@ -37,8 +37,9 @@ def serve(data: Path, config: Path | None, listen: str | None) -> int:
         node = open_node(data, config, listen, create=True, serves=True)
         setup("supervisor", node.config.log)
         with recording(node) as lock:
-            supervisor = Supervisor(programs(data, config, listen, lock))
-            supervisor.children[0].mend = partial(prepare_index, node.datadir, verified=True)
+            supervisor = Supervisor(programs(node, config, listen, lock))
+            if node.config.recorder.workers == 1:  # of several the others still write; the first one's care mends it
+                supervisor.children[0].mend = partial(prepare_index, node.datadir, verified=True)
             supervisor.children[-1].mend = partial(suspect_index, node.datadir)
             teller = asyncio.create_task(tell_address(node, supervisor.children[-1]))
             try:
@@ -50,15 +51,19 @@ def serve(data: Path, config: Path | None, listen: str | None) -> int:
 
 
 def record(data: Path, config: Path | None) -> int:
-    """The recorder alone, in this process."""
+    """The recorder alone: in this process, or as several workers under it."""
 
     async def run() -> None:
         from recorder.main import run as run_recorder
 
         node = open_node(data, config, create=True)
-        setup("recorder", node.config.log)
-        with recording(node):
-            await run_recorder(node.datadir, node.config)
+        is_one = node.config.recorder.workers == 1
+        setup("recorder" if is_one else "supervisor", node.config.log)
+        with recording(node) as lock:
+            if is_one:
+                await run_recorder(node.datadir, node.config)
+            else:
+                await Supervisor(recorders(node, config, lock)).run()
 
     return run_service(run)
 
@@ -68,10 +73,23 @@ def play(data: Path, config: Path | None, listen: str | None) -> int:
     return run_program("playback", str(data), str(config or ""), listen or "")
 
 
-def programs(data: Path, config: Path | None, listen: str | None, lock: int) -> Sequence[Child]:
-    """The recorder, which inherits the data folder's lock, and playback."""
-    arguments = (str(data), str(config or ""), listen or "")
-    return [program("recorder", *arguments, inherit=(lock,)), program("playback", *arguments)]
+def programs(node: Node, config: Path | None, listen: str | None, lock: int) -> Sequence[Child]:
+    """The recorder's workers, and playback as the last."""
+    playback = program("playback", str(node.datadir.path), str(config or ""), listen or "")
+    return [*recorders(node, config, lock), playback]
+
+
+def recorders(node: Node, config: Path | None, lock: int) -> Sequence[Child]:
+    """The recorder's workers, which inherit the data folder's lock.
+
+    Each is told its share: by the time that it is started again the configuration may name another number.
+    """
+    workers = node.config.recorder.workers
+    arguments = ("recorder", str(node.datadir.path), str(config or ""), "")
+    return [
+        program(*arguments, str(one), str(workers), inherit=(lock,), called=worker_name("recorder", one, workers))
+        for one in range(workers)
+    ]
 
 
 async def tell_address(node: Node, playback: Child) -> None:

@@ -1,4 +1,4 @@
-"""`keyreel status` and `keyreel timeline`: what is recorded, read from the index and the recorder's status file.
+"""`keyreel status` and `keyreel timeline`: what is recorded, read from the index and the recorder's status.
 
 Kept true: these commands change nothing, and work whether the node runs or not.
 """
@@ -26,7 +26,7 @@ STREAM_HEAD: Final = ["stream", "state", "codec", "span", "bit rate", "lost", "w
 
 def live_status(datadir: DataDir) -> RecorderStatus | None:
     """The recorder's last word, if it is alive and has spoken in the last seconds."""
-    status = read_status(datadir.status_path) if datadir.locked() else None
+    status = read_status(datadir.run_path) if datadir.locked() else None
     return status if status is not None and wall_us() - status.updated_us < STALE_US else None
 
 
@@ -63,7 +63,7 @@ def show_status(data: Path, as_json: bool) -> None:
             del recorder["streams"]
         print_json({"node": datadir.node_id.hex(), "recorder": recorder, "streams": streams})
         return
-    print(f"recorder: {f'process {status.pid}' if status else 'not running'}")
+    print(f"recorder: {processes_text(status)}")
     for volume in status.volumes if status else []:
         why = f" ({volume.reason}): {volume.detail}" if volume.reason else ""
         print(f"volume {volume.path}: {volume.state}, {bytes_text(volume.free_bytes)} free{why}")
@@ -79,6 +79,15 @@ def overload_line(overload: OverloadStatus) -> str:
     lost = f"{overload.streams} streams lost {overload.dropped_gops} GOPs" if overload.dropped_gops else ""
     paused = lost or f"{overload.streams} streams paused"
     return f"overload: {overload.cause}{where}, from {format_time(overload.since_us)} {until}; {paused}"
+
+
+def processes_text(status: RecorderStatus | None) -> str:
+    """The recorder's processes, and those that do not report."""
+    if status is None:
+        return "not running"
+    pids = ", ".join(str(one.pid) for one in status.running)
+    silent = ", ".join(str(worker) for worker in status.silent)
+    return f"process{'es' if len(status.running) > 1 else ''} {pids}" + (f"; silent: worker {silent}" if silent else "")
 
 
 def stream_line(stream: dict[str, Any]) -> list[str]:

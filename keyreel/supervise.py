@@ -1,8 +1,8 @@
 """Runs a node's programs as child processes, restarts what dies, and stops all in order.
 
 Kept true: no child outlives its supervisor (the kernel kills it); a child that fails is started again after a growing
-wait, one that refuses its configuration ends the whole; the recorder holds the data folder's lock with its supervisor,
-so a new supervisor waits until an old recorder is really gone.
+wait; one that refuses its configuration at its first start ends the whole; the recorder holds the data folder's lock
+with its supervisor, so a new supervisor waits until an old recorder is really gone.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ class Child:
     started: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def program(name: str, *arguments: str, inherit: Sequence[int] = ()) -> Child:
-    """A program of ours as a child of this process."""
+def program(name: str, *arguments: str, inherit: Sequence[int] = (), called: str = "") -> Child:
+    """A program of ours as a child of this process; `called` tells several of one program apart."""
     # -P keeps a folder called `index` or `base` in the operator's working directory from being imported
-    return Child(name, ("-P", "-m", "keyreel.child", str(os.getpid()), name, *arguments), inherit)
+    return Child(called or name, ("-P", "-m", "keyreel.child", str(os.getpid()), name, *arguments), inherit)
 
 
 class Supervisor:
@@ -77,7 +77,7 @@ class Supervisor:
             code = await self._run_once(child)
             if self._stopping.is_set():
                 return
-            if code == EXIT_CONFIG:
+            if code == EXIT_CONFIG and not child.restarts:
                 raise ConfigError(f"{child.name} refused its configuration, see its message above")
             if loop.time() - began_s > STEADY_S:
                 wait_s = RESTART_MIN_S

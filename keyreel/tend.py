@@ -70,7 +70,7 @@ def _ask_recorder(datadir: DataDir, progress: Progress) -> IndexStatus:
     tell(datadir.index_path, "asked", "keyreel rebuild")
     deadline_s = time.monotonic() + ANSWER_S
     while True:
-        status = read_status(datadir.status_path)
+        status = read_status(datadir.run_path)
         if status is not None and status.index.made_us > made_us:
             progress(status.index.chunks_done, status.index.chunks_total)
             if status.index.read_in:

@@ -1,4 +1,4 @@
-"""What every call of the API needs: the index, the chunk store, the status file, the limits and the threads.
+"""What every call of the API needs: the index, the chunk store, the recorder's status, the limits and the threads.
 
 Kept true: one context per process and data folder; each kind of costly request has its own bound, and a request that
 would pass a bound is refused at once instead of waiting without end.
@@ -28,7 +28,7 @@ from playback.workers import HUNG_S, Workers
 T = TypeVar("T")
 INDEX_LANE: Final = "index"
 WRITE_LANE: Final = "register"  # one thread, as the index asks of its writers
-_STATUS_KEPT_S: Final = 0.25  # the recorder writes it once a second
+_STATUS_KEPT_S: Final = 0.25  # each recorder process writes it once a second
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Context:
 
     index: Index
     store: ChunkStore
-    status_path: Path
+    run_path: Path
     api: ApiConfig
     version: str
     stall_s: float = 60.0
@@ -50,7 +50,7 @@ class Context:
         self.clips = Bound("clips", self.api.clips_max)
         self.previews = Bound("previews", self.api.previews_max)
         self.live = Bound("live views", self.api.live_max)
-        self.leases = Leases(self.status_path.parent)
+        self.leases = Leases(self.run_path)
         self.laid = ClipCache()
         self.live_playlists = LivePlaylists(self.store)
         self._status: tuple[float, RecorderStatus | None] = (float("-inf"), None)
@@ -68,7 +68,7 @@ class Context:
         """What the recorder last told; None before its first word."""
         taken_s, status = self._status
         if time.monotonic() - taken_s > _STATUS_KEPT_S:
-            status = read_status(self.status_path)
+            status = read_status(self.run_path)
             self._status = (time.monotonic(), status)
         return status
 

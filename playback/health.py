@@ -24,10 +24,14 @@ async def healthz(ask: Ask[NoQuery, None]) -> HealthView:
 
 
 async def readyz(ask: Ask[NoQuery, None]) -> web.Response:
-    """GET /readyz: 200 when the index can be read and the recorder reports, else 503."""
+    """GET /readyz: 200 when the index can be read and the whole recorder reports, else 503."""
     problems = []
-    if not recorder_view(ask.context.recorder_status(), wall_us()).running:
+    recorder = recorder_view(ask.context.recorder_status(), wall_us())
+    if not recorder.running:
         problems.append("the recorder does not report; live and new video are missing")
+    elif recorder.silent:
+        silent = ", ".join(map(str, recorder.silent))
+        problems.append(f"recorder worker {silent} does not report; new video of its streams is missing")
     try:
         await ask.context.read(lambda snapshot: snapshot.register_version())
     except (KeyreelError, Problem) as error:

@@ -58,7 +58,7 @@ async def run(datadir: DataDir, config: Config) -> None:
     index = Index.open(datadir.index_path)
     try:
         store = ChunkStore(KnownVolumes(datadir), bytes_max=config.api.store_bytes_max)
-        context = Context(index, store, datadir.status_path, config.api, _version())
+        context = Context(index, store, datadir.run_path, config.api, _version())
         server = Server(context)
         await server.start()
         try:

@@ -112,12 +112,30 @@ class _RecorderCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         status = self._context.recorder_status()
         now_us = wall_us()
-        up = status is not None and now_us - status.updated_us < FRESH_US
-        yield GaugeMetricFamily("keyreel_recorder_up", "1 while the recorder reports", value=float(up))
-        if status is not None and up:
+        speaks = status is not None and now_us - status.updated_us < FRESH_US
+        up = status is not None and speaks and not status.silent
+        yield GaugeMetricFamily("keyreel_recorder_up", "1 while all recorder processes report", value=float(up))
+        if status is not None and speaks:
+            yield from _worker_metrics(status)
             yield from _stream_metrics(status, now_us)
             yield from _volume_metrics(status)
             yield from _overload_metrics(status)
+
+
+def _worker_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    """By worker what starts at nothing again with each process, else a sum would seem to fall."""
+    up = GaugeMetricFamily("keyreel_recorder_worker_up", "1 while this recorder process reports", labels=("worker",))
+    overloads = CounterMetricFamily("keyreel_overload_episodes", "Times of overload begun", labels=("worker",))
+    written = CounterMetricFamily("keyreel_volume_written_bytes", "Bytes written", labels=("volume", "worker"))
+    for number in status.silent:
+        up.add_metric((str(number),), 0.0)
+    for worker in status.running:
+        label = str(worker.worker)
+        up.add_metric((label,), 1.0)
+        overloads.add_metric((label,), worker.overload_episodes)
+        for volume, count in worker.written_bytes.items():
+            written.add_metric((volume, label), float(count))
+    yield from (up, overloads, written)
 
 
 def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
@@ -155,7 +173,6 @@ def _overload_metrics(status: RecorderStatus) -> Iterator[Metric]:
         waiting.add_metric((cause,), float(sum(one.waiting for one in now if one.cause == cause)))
     yield active
     yield waiting
-    yield CounterMetricFamily("keyreel_overload_episodes", "Times of overload begun", value=status.overload_episodes)
     yield GaugeMetricFamily("keyreel_media_memory_bytes", "Media in the recorder's memory", value=status.media_bytes)
     text = "Bound of the media in the recorder's memory"
     yield GaugeMetricFamily("keyreel_media_memory_bound_bytes", text, value=status.media_bytes_max)
@@ -187,7 +204,3 @@ def _volume_metrics(status: RecorderStatus) -> Iterator[Metric]:
         for state in get_args(VolumeState):
             states.add_metric((volume.id, state), float(volume.state == state))
     yield states
-    written = CounterMetricFamily("keyreel_volume_written_bytes", "Bytes written", labels=("volume",))
-    for volume in status.volumes:
-        written.add_metric((volume.id,), float(volume.written_bytes))
-    yield written

@@ -51,12 +51,16 @@ class StreamView(StreamFigures, kw_only=True):
 
 
 class RecorderView(msgspec.Struct, kw_only=True):
-    """The recorder process as last seen."""
+    """The recorder as last seen: all its processes together."""
 
     running: bool
     updated: MomentText | None = None
     started: MomentText | None = None
     version: str = ""
+    workers: Annotated[int, Meta(description="recorder processes that share the streams")] = 0
+    silent: Annotated[list[int], Meta(description="workers that do not report; their streams are unknown")] = (
+        msgspec.field(default_factory=list)
+    )
 
 
 class VolumeView(VolumeFigures, kw_only=True):

@@ -54,7 +54,7 @@ def find_streams(snapshot: Snapshot, names: list[str] | None) -> list[StreamRow]
 
 
 def recorder_view(status: RecorderStatus | None, now_us: int) -> RecorderView:
-    """Whether the recorder is alive, by the age of its status."""
+    """Whether the recorder is alive, by the age of its last word."""
     if status is None:
         return RecorderView(running=False)
     return RecorderView(
@@ -62,6 +62,8 @@ def recorder_view(status: RecorderStatus | None, now_us: int) -> RecorderView:
         updated=moment(status.updated_us),
         started=moment(status.started_us),
         version=status.version,
+        workers=status.workers,
+        silent=status.silent,
     )
 
 
@@ -77,7 +79,7 @@ async def streams(ask: Ask[NoQuery, None]) -> StreamsView:
         registered = {name for camera in snapshot.cameras() for name in camera.stream_names()}
         recorded = {name for name, row in rows.items() if snapshot.durable_until(row.id)}
         names = sorted(recorded | registered | known.keys())
-        return [_view(snapshot, name, rows.get(name), known.get(name), recorder.running) for name in names]
+        return [_view(snapshot, name, rows.get(name), known.get(name), recorder) for name in names]
 
     return StreamsView(now=format_time(now_us), recorder=recorder, streams=await ask.context.read(collect))
 
@@ -85,7 +87,7 @@ async def streams(ask: Ask[NoQuery, None]) -> StreamsView:
 async def stream(ask: Ask[NoQuery, None]) -> StreamView:
     """GET /streams/{id}."""
     status = ask.context.recorder_status()
-    running = recorder_view(status, wall_us()).running
+    recorder = recorder_view(status, wall_us())
     told = next((one for one in status.streams if one.name == ask.id), None) if status else None
 
     def find(snapshot: Snapshot) -> StreamView | None:
@@ -93,7 +95,7 @@ async def stream(ask: Ask[NoQuery, None]) -> StreamView:
         recorded = row is not None and snapshot.durable_until(row.id)
         registered = any(ask.id in camera.stream_names() for camera in snapshot.cameras())
         known = recorded or registered or told is not None
-        return _view(snapshot, ask.id, row, told, running) if known else None
+        return _view(snapshot, ask.id, row, told, recorder) if known else None
 
     view = await ask.context.read(find)
     if view is None:
@@ -102,7 +104,7 @@ async def stream(ask: Ask[NoQuery, None]) -> StreamView:
 
 
 def _view(
-    snapshot: Snapshot, name: str, row: StreamRow | None, status: StreamStatus | None, running: bool
+    snapshot: Snapshot, name: str, row: StreamRow | None, status: StreamStatus | None, recorder: RecorderView
 ) -> StreamView:
     camera, _, quality = name.rpartition(".")
     view = StreamView(id=name, camera=camera, quality=quality, state="unknown", reason="recorder-silent")
@@ -110,15 +112,15 @@ def _view(
         view.durable_until = moment(snapshot.durable_until(row.id))
         _tell_served(snapshot, row.id, view)
     if status is None:
-        if running:
+        if recorder.running and not recorder.silent:  # else a silent worker may have it
             view.state, view.reason = "disabled", "not-recorded"
         return view
     for field in StreamFigures.__struct_fields__:
         setattr(view, field, getattr(status, field))
-    if not running:  # the rates of a recorder that is gone are none
+    if not recorder.running:  # the rates of a recorder that is gone are none
         view.bitrate_bps = view.frame_rate = 0.0
     view.last_frame = moment(status.last_frame_us)
-    if running:
+    if recorder.running:
         view.state, view.reason, view.detail = status.state, status.reason, status.detail
         view.since, view.retry_at = moment(status.since_us), moment(status.retry_at_us)
         if status.clock_offset_us is not None:

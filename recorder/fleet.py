@@ -167,8 +167,8 @@ class Fleet:
         return [gap for gap in gaps if gap is not None]
 
     def writers(self) -> list[VolumeWriter]:
-        """The writer of each stream that has one."""
-        found = (pipeline.writer for pipeline in self._pipelines.values())
+        """The writer of each stream that has a session and one."""
+        found = (session.pipeline.writer for session in self.sessions.values())
         return [writer for writer in found if writer is not None]
 
     def volume_failed(self, writer: VolumeWriter) -> None:

@@ -1,4 +1,4 @@
-"""The recorder as a program: wires volumes, index, register and sessions, and ends them in order.
+"""A recorder process as a program: wires volumes, index, register and sessions, and ends them in order.
 
 Kept true: nothing is recorded before it is known what an earlier process left on the volumes that answer; a volume that
 does not answer is not waited for; at the end every session hands over what it holds, chunks are sealed, volumes synced,
@@ -76,7 +76,7 @@ class Recorder:
             self._index, self._node, self._committer, self._past,
             TakeIn(self._index, self._committer, self._is_busy), self._present, share.first,
         )  # fmt: skip
-        self._reporter = Reporter(datadir.status_path, clock.wall_us(), self._committer, self._volumes, self._care)
+        self._reporter = Reporter(datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care)
         self._following: asyncio.Task[None] | None = None
         self._retention: Retention | None = None
 

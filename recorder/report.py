@@ -1,4 +1,4 @@
-"""What the recorder tells of itself: one status file, replaced once a second.
+"""What this recorder process tells of itself: one status file, replaced once a second.
 
 Kept true: rates are averages over the last `WINDOW` reports; no secret is in the file.
 """
@@ -21,6 +21,7 @@ from recorder.fleet import Fleet
 from recorder.indexcare import IndexCare
 from recorder.retention import Retention
 from recorder.session import Session
+from recorder.share import Share
 from recorder.slot import Slot
 from recorder.volumes import Volumes
 
@@ -43,8 +44,11 @@ def _describe(video: VideoConfig) -> tuple[str, int, int]:
 class Reporter:
     """Assembles and writes the status file."""
 
-    def __init__(self, path: Path, started_us: int, committer: Committer, volumes: Volumes, care: IndexCare) -> None:
-        self._path = path
+    def __init__(
+        self, run_path: Path, share: Share, started_us: int, committer: Committer, volumes: Volumes, care: IndexCare
+    ) -> None:
+        self._run_path = run_path
+        self._share = share
         self._started_us = started_us
         self._version = package_version()
         self._committer = committer
@@ -57,6 +61,8 @@ class Reporter:
         """Replace the file with the state of this moment."""
         used_bytes, _, bound_bytes = pool()
         status = RecorderStatus(
+            worker=self._share.worker,
+            workers=self._share.workers,
             pid=os.getpid(),
             started_us=self._started_us,
             updated_us=now_us,
@@ -75,7 +81,7 @@ class Reporter:
             overload_episodes=fleet.overload.alarms.count,
             overloads=fleet.overload.alarms.told(),
         )
-        write_status(self._path, status)
+        write_status(self._run_path, status)
 
     def _stream(self, now_us: int, session: Session) -> StreamStatus:
         pipeline = session.pipeline

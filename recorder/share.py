@@ -43,9 +43,9 @@ class Share:
         node = config.recorder
         part = msgspec.structs.replace(
             node,
-            queue_bytes_max=node.queue_bytes_max // self.workers,
+            queue_bytes_max=max(node.queue_bytes_max // self.workers, 2 * node.unit_bytes_max),
             pre_record_bytes_max=node.pre_record_bytes_max // self.workers,
-            receive_bytes_max=node.receive_bytes_max // self.workers,
+            receive_bytes_max=max(node.receive_bytes_max // self.workers, 2 * node.unit_bytes_max),
             handshakes_max=max(1, node.handshakes_max // self.workers),
         )
         return msgspec.structs.replace(config, recorder=part)

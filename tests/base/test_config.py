@@ -98,6 +98,9 @@ def test_rules_over_several_values(tmp_path: Path) -> None:
         _load(tmp_path, "[recorder]\nbackoff_min_s = 30\nbackoff_max_s = 5\n")
     with pytest.raises(ConfigError, match="queue_bytes_max"):
         _load(tmp_path, "[recorder]\nunit_bytes_max = 67108864\nqueue_bytes_max = 67108864\n")
+    with pytest.raises(ConfigError, match="each of recorder"):
+        _load(tmp_path, "[recorder]\nqueue_bytes_max = 67108864\nworkers = 5\n")
+    assert _load(tmp_path, "[recorder]\nworkers = 16\n").recorder.workers == 16
     with pytest.raises(ConfigError, match="same path"):
         _load(tmp_path, '[[volumes]]\npath = "a"\n[[volumes]]\npath = "./a"\n')
 

@@ -76,7 +76,7 @@ async def test_flipped_bits_under_a_running_node(tmp_path: Path) -> None:
 
 
 def recorder_pid(node: Node) -> int:
-    status = read_status(node.data / "run" / "recorder.json")
+    status = read_status(node.data / "run")
     assert status is not None
     return status.pid
 
@@ -92,10 +92,10 @@ def flip(path: Path, dice: random.Random) -> None:
 
 
 async def is_sound(node: Node, since_s: float) -> bool:
-    status = read_status(node.data / "run" / "recorder.json")
+    status = read_status(node.data / "run")
     return status is not None and max(status.index.verified_us, status.index.made_us) > since_s * 1e6
 
 
 async def is_whole(node: Node) -> bool:
-    status = read_status(node.data / "run" / "recorder.json")
+    status = read_status(node.data / "run")
     return status is not None and status.index.whole

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import json
 import random
 import statistics
 import time
@@ -21,6 +20,7 @@ import av
 import pytest
 
 from base.datadir import DataDir
+from base.status import read_status
 from base.units import parse_time
 from clips.mp4 import ClipFile
 from clips.plan import plan
@@ -75,9 +75,10 @@ class Watch:
         """What the API and the status file have published by now, µs."""
         streams = await self.node.streams()
         told = {name: parse_time(streams[name]["durable_until"]) for name in self.names}
-        status = json.loads((self.node.data / "run" / "recorder.json").read_bytes())
-        for stream in status["streams"]:
-            told[stream["name"]] = max(told[stream["name"]], stream["durable_until_us"])
+        status = read_status(self.node.data / "run")
+        assert status is not None
+        for stream in status.streams:
+            told[stream.name] = max(told[stream.name], stream.durable_until_us)
         return told
 
     def sent(self, name: str) -> dict[int, SentPicture]:

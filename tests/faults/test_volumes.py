@@ -168,9 +168,18 @@ async def test_a_volume_that_vanishes_and_returns(node: MakeNode, tmp_path: Path
         await one.judge(gaps={"volume"})
 
 
-@pytest.mark.parametrize("fault", ["sync-eio", pytest.param("eio", marks=pytest.mark.at_length)])
-async def test_a_failing_disk(node: MakeNode, tmp_path: Path, disk: Callable[[str], None], fault: str) -> None:
-    async with rig(node, tmp_path) as one:
+@pytest.mark.parametrize(
+    ("fault", "workers"),
+    [
+        ("sync-eio", 2),
+        *(pytest.param(*case, marks=pytest.mark.at_length) for case in (("sync-eio", 1), ("eio", 1), ("eio", 2))),
+    ],
+)
+async def test_a_failing_disk(
+    node: MakeNode, tmp_path: Path, disk: Callable[[str], None], fault: str, workers: int
+) -> None:
+    """Each worker that has streams on it finds out for itself, and takes it back for itself."""
+    async with rig(node, tmp_path, more=f"[recorder]\nworkers = {workers}\n") as one:
         disk(fault)
         await one.state("bad", "quarantined", "eio")
         await one.grows()

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,70 @@ with index.write() as transaction:
 """
     done = run_in_other_process(code, str(tmp_path / "index"))
     assert done.returncode == 0, done.stderr
+
+
+WRITER = """
+import sys
+from index import Index
+with Index.open(sys.argv[1], map_bytes=1 << 20) as index:
+    for i in range(int(sys.argv[3])):
+        with index.write() as transaction:
+            transaction.ensure_stream(f"{sys.argv[2]}{i}.main")
+            transaction.ensure_stream(f"both{i}.main")
+            transaction._txn.put(f"{sys.argv[2]}{i}".encode(), bytes(1500), db=transaction._db.garbage)
+"""
+
+
+def test_several_processes_write_and_the_map_grows_under_all_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    Index.open(path, create=True, map_bytes=1 << 20).close()
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), name, "300"], cwd=ROOT, stderr=subprocess.PIPE)
+        for name in ("a", "b", "c")
+    ]
+    errors = [writer.communicate(timeout=60)[1].decode() for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0, 0], errors
+    with Index.open(path) as index, index.read() as snapshot:
+        rows = snapshot.streams()
+        assert len(rows) == 4 * 300
+        assert len({row.id for row in rows}) == len({row.name for row in rows}) == len(rows)
+        assert index._env.info()["map_size"] > 1 << 20
+
+
+def test_a_writer_killed_inside_a_transaction_holds_nobody_up(tmp_path: Path) -> None:
+    """Its lock goes to the next one, which also frees its reader's slot."""
+    code = """
+import os, signal, sys
+from index import Index
+index = Index.open(sys.argv[1])
+with index.read() as snapshot, index.write() as transaction:
+    transaction.ensure_stream("dead.main")
+    print("inside", flush=True)
+    signal.pause()
+"""
+    path = tmp_path / "index"
+    with Index.open(path, create=True) as index:
+        for turn in range(3):
+            writer = subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE)
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"inside\n"
+            waiting = threading.Event()
+            done = threading.Event()
+
+            def write(turn: int = turn, waiting: threading.Event = waiting, done: threading.Event = done) -> None:
+                waiting.set()
+                with index.write() as transaction:
+                    transaction.ensure_stream(f"alive{turn}.main")
+                done.set()
+
+            threading.Thread(target=write, daemon=True).start()
+            assert waiting.wait(20)
+            with index.read() as snapshot:  # this process goes on beside the thread that waits for the lock
+                assert len(snapshot.streams()) == turn
+            assert not done.is_set()
+            writer.kill()
+            writer.communicate(timeout=20)
+            assert done.wait(20)
+            assert index.clear_dead_readers() == 0
+        with index.read() as snapshot:
+            assert [row.name for row in snapshot.streams()] == ["alive0.main", "alive1.main", "alive2.main"]

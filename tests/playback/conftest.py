@@ -11,7 +11,7 @@ import pytest
 from base.clock import wall_us
 from base.config import ApiConfig
 from base.media import AudioConfig, StreamConfig, VideoConfig
-from base.status import RecorderStatus, StreamStatus, write_status
+from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
 from base.units import US
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, ClockState, FragmentStored, Gap, GapCause
 from clips.store import ChunkStore
@@ -72,7 +72,7 @@ async def start_node(index: Index, tmp_path: Path) -> AsyncIterator[StartNode]:
     ) -> Node:
         config = ApiConfig(**{"listen": "127.0.0.1:0", **api})
         used, store = (recording.index, recording.store) if recording else (index, ChunkStore({}))
-        context = Context(used, store, tmp_path / "recorder.json", config, "0.1.0", stall_s=stall_s, hung_s=hung_s)
+        context = Context(used, store, tmp_path, config, "0.1.0", stall_s=stall_s, hung_s=hung_s)
         server = Server(context)
         await server.start()
         nodes.append(Node(server, context, aiohttp.ClientSession()))
@@ -137,8 +137,8 @@ def fill_index(index: Index) -> None:
         transaction.apply(records)
 
 
-def tell_status(node: Node, age_s: float = 0.0, **more: Any) -> None:
-    """Write the status file as a recorder would."""
+def tell_status(node: Node, age_s: float = 0.0, workers: int = 1, **more: Any) -> None:
+    """Write the status file as a recorder would; of several workers only the first speaks."""
     now_us = wall_us() - round(age_s * US)
     streams = [
         StreamStatus(
@@ -148,6 +148,7 @@ def tell_status(node: Node, age_s: float = 0.0, **more: Any) -> None:
         StreamStatus(name="hall.main", state="backing-off", reason="unauthorized", detail="the camera refuses us"),
     ]  # fmt: skip
     status = RecorderStatus(
-        pid=1, started_us=now_us - 60 * US, updated_us=now_us, version="0.1.0", streams=streams, **more
-    )
-    write_status(node.context.status_path, status)
+        pid=1, started_us=now_us - 60 * US, updated_us=now_us, version="0.1.0", streams=streams, workers=workers,
+        **{"volumes": [VolumeStatus(id="aa", path="/mnt/a", state="ok", written_bytes=500)], **more},
+    )  # fmt: skip
+    write_status(node.context.run_path, status)

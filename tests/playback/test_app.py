@@ -36,6 +36,25 @@ async def test_metrics_tell_streams_and_calls(node: Node) -> None:
     assert 'keyreel_stream_lost_packets_total{stream="gate.main"} 3.0' in text
     assert 'keyreel_http_requests_total{call="/api/v1/streams",status="200"} 1.0' in text
     assert "keyreel_recorder_up 1.0" in text
+    assert 'keyreel_volume_written_bytes_total{volume="aa",worker="0"} 500.0' in text
+
+
+async def test_a_silent_worker_is_told_and_hides_nothing_of_the_others(node: Node, index: Index) -> None:
+    fill_index(index)
+    tell_status(node, workers=2)
+    answer = await node.get("/readyz")
+    assert answer.status == 503
+    assert "worker 1 does not report" in (await answer.json())["problems"][0]
+    text = await (await node.get("/metrics")).text()
+    assert "keyreel_recorder_up 0.0" in text
+    assert 'keyreel_recorder_worker_up{worker="0"} 1.0' in text
+    assert 'keyreel_recorder_worker_up{worker="1"} 0.0' in text
+    assert 'keyreel_stream_recording{stream="gate.main"} 1.0' in text
+    body = await (await node.get("/api/v1/streams")).json()
+    assert (body["recorder"]["running"], body["recorder"]["silent"]) == (True, [1])
+    states = {stream["id"]: (stream["state"], stream["reason"]) for stream in body["streams"]}
+    assert states["gate.main"] == ("recording", "")
+    assert states["hall.sub"] == ("unknown", "recorder-silent"), "the silent worker may have it"
 
 
 async def test_requests_cannot_make_metric_series(node: Node) -> None:
@@ -141,7 +160,7 @@ async def test_an_open_address_needs_a_token(node: Node) -> None:
     context = node.context
     for listen in ("0.0.0.0:0", "[::]:0"):
         api = type(context.api)(listen=listen)
-        other = Context(context.index, context.store, context.status_path, api, "0")
+        other = Context(context.index, context.store, context.run_path, api, "0")
         with pytest.raises(ConfigError, match="token"):
             await Server(other).start()
 

@@ -67,4 +67,5 @@ def test_all_workers_together_keep_the_nodes_bounds() -> None:
         assert part.queue_bytes_max * workers <= node.queue_bytes_max
         assert part.pre_record_bytes_max * workers <= node.pre_record_bytes_max
         assert 1 <= part.handshakes_max <= max(1, node.handshakes_max // workers)
+        assert part.receive_bytes_max * workers <= node.receive_bytes_max
         assert part.queue_bytes_max >= 2 * part.unit_bytes_max
