@@ -78,14 +78,15 @@ class Cursor:
         turns = max(passed // track.duration_ticks, 0)
         if self._repeat:
             turns = min(turns, self._repeat - self.turn)
-        count = turns * len(track.dts)
-        self.turn += turns
-        self.turn_ticks += turns * track.duration_ticks
+        before = self.turn * len(track.dts) + self.index
+        if turns > 0:
+            self.turn += turns
+            self.turn_ticks += turns * track.duration_ticks
+            self.index = 0  # where it was in that turn may lie ahead of now by most of a turn
         self._place()
         while self.due_us < now_us:
             self.step()
-            count += 1
-        return count
+        return self.turn * len(track.dts) + self.index - before
 
     def switch(self, track: Track, loop_number: int) -> None:
         """Goes on with the first unit of another track of the same clock, when the present unit would have been due."""

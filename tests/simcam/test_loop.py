@@ -98,3 +98,16 @@ def test_the_next_key_is_found_over_the_seam() -> None:
     assert cursor.key_pts == 0
     cursor.step()
     assert cursor.key_pts == 300
+
+
+@pytest.mark.parametrize("away_us", [1, 700_000, 9_999_999, 10_000_000, 10_700_000, 123_456_789])
+@pytest.mark.parametrize("index", [0, 7, 149])
+def test_a_cursor_passes_over_no_more_than_what_was_due(index: int, away_us: int) -> None:
+    ten_seconds = track([6000 * n for n in range(150)], [6000 * n for n in range(150)], 900_000)
+    cursor = Cursor(0, ten_seconds, 1_000_000, 1.0, 0)
+    for _ in range(index):
+        cursor.step()
+    now_us = cursor.due_us + away_us
+    skipped = cursor.skip_until(now_us)
+    assert now_us <= cursor.due_us < now_us + 70_000, "the next unit comes within a picture's time"
+    assert cursor.turn * 150 + cursor.index == index + skipped
