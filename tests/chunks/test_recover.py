@@ -14,6 +14,8 @@ from chunks.format import UUID_BOX
 from chunks.reader import ChunkFile
 from chunks.records import ChunkOpened, ChunkSealed, FragmentStored, GapCause, StoredRecord
 from chunks.recover import Bounds, peek, recover, scan, set_aside
+from chunks.volume import Volume
+from chunks.writer import VolumeWriter
 from native.moof import SEAL_SIZE
 from tests.chunks.media import Bench, Media, build
 
@@ -129,6 +131,33 @@ def test_a_recovery_that_was_cut_short_keeps_the_first_copy_of_the_tail(
     assert torn.read_bytes() == data
     assert first.side_path.read_bytes() == b"the camera's last words"
     assert {one.name for one in torn.parent.glob("torn.mp4*")} == {torn.name, first.side_path.name}
+
+
+def test_what_the_disk_held_before_is_no_part_of_a_chunk(
+    sealed: tuple[Path, list[StoredRecord]], tmp_path: Path, media: Callable[..., Media]
+) -> None:
+    """Zeros, another chunk's fragments, and this chunk's own behind a hole: cut at the first, nothing is spliced."""
+    path, records = sealed
+    whole, data = ChunkFile(path).table(), path.read_bytes()
+    writer = VolumeWriter(Volume.create(tmp_path / "other", bytes(16)), on_commit=_ignore, on_failure=_ignore)
+    other = Bench(writer.volume, writer, [], [], sequence=1)
+    writer.start()
+    stale = other.write(media("h264").config, build(media("h264"), fragment_90k=27_000)).path
+    writer.stop()
+    end = int(whole.offset[3])
+    own = data[end : whole.end]
+    for rest in (bytes(1 << 16), stale.read_bytes()[end:], bytes(512) + own[512:], own[int(whole.length[3]) :]):
+        torn = path.with_name("recycled.mp4")
+        torn.write_bytes(data[:end] + rest)
+        found = recover(torn)
+        assert found.records[:-1] == records[:4]
+        assert found.cut_bytes == len(rest)
+        assert found.side_path is not None
+        found.side_path.unlink()
+
+
+def _ignore(*_: object) -> None:
+    pass
 
 
 def test_the_first_bad_fragment_ends_what_is_not_known_durable(sealed: tuple[Path, list[StoredRecord]]) -> None:

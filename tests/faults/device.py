@@ -56,9 +56,9 @@ def missing_rights() -> str:
 class Disk:
     """One disk and the file system on it, mounted at `root`."""
 
-    def __init__(self, folder: Path, filesystem: FileSystem, size_bytes: int = 0) -> None:
+    def __init__(self, folder: Path, filesystem: FileSystem, *, root: Path | None = None, size_bytes: int = 0) -> None:
         self.filesystem: FileSystem = filesystem
-        self.root = folder / "root"
+        self.root = root or folder / "root"
         self._folder = folder
         self._size_bytes = size_bytes or BYTES[filesystem]
         self._file = folder / "fuse" / "nbd"
@@ -90,28 +90,27 @@ class Disk:
         with contextlib.suppress(OSError, AssertionError):
             self.wake()
             self._say("on")
-        self.unmount(at_any_price=True)
+        while os.path.ismount(self.root):
+            self.let_go()
         self._detach()
         self._stop_server()
         (self._folder / "image").unlink(missing_ok=True)
 
     # -- mounts -------------------------------------------------------------------------------------------------------
 
-    def mount(self, at: Path | None = None) -> None:
-        """Mount the file system, at `root` or elsewhere."""
-        _run("mount", "-t", self.filesystem, "-o", OPTIONS[self.filesystem], self._loop, str(at or self.root))
+    def mount(self) -> None:
+        """Mount the file system at `root`."""
+        _run("mount", "-t", self.filesystem, "-o", OPTIONS[self.filesystem], self._loop, str(self.root))
 
-    def unmount(self, at: Path | None = None, *, at_any_price: bool = False) -> None:
-        """Unmount, and wait until the kernel has done it; with a price, processes that still use it lose it."""
-        where = at or self.root
-        end_s = time.monotonic() + WAIT_S
-        while os.path.ismount(where):
-            done = subprocess.run(["umount", where], check=False, capture_output=True, text=True)
-            if done.returncode and time.monotonic() > end_s:
-                assert at_any_price, done.stderr
-                subprocess.run(["umount", "-l", where], check=False)
-            if done.returncode:
-                time.sleep(0.02)
+    def unmount(self) -> None:
+        """Unmount, and wait until the kernel has done it; who still uses it must let go."""
+        _until(
+            lambda: not subprocess.run(["umount", self.root], capture_output=True).returncode, f"{self.root} is free"
+        )
+
+    def let_go(self) -> None:
+        """Unmount as an operator does when programs have files open there: the name is free at once."""
+        _run("umount", "-l", str(self.root))
 
     def sync(self) -> None:
         """Everything written so far has been flushed."""
@@ -207,8 +206,8 @@ class Disk:
 
     def plug_in(self) -> None:
         """A disk that was pulled out is there again, unmounted; what it had not flushed is lost."""
-        self.unmount()
-        self._detach()
+        self.let_go()
+        self._loop = ""  # the kernel detaches the old one when the last program has let go
         self._stop_server()
         self._start_server()
         self._attach()
@@ -264,6 +263,15 @@ class Disk:
             subprocess.run(["losetup", "-d", loop], check=False, capture_output=True)
             backing = Path("/sys/block") / Path(loop).name / "loop" / "backing_file"
             _until(lambda: not backing.exists() or str(self._file) not in backing.read_text(), f"{loop} is free")
+
+
+def can_mount(image: Path, filesystem: FileSystem, at: Path) -> bool:
+    """Whether the kernel takes a copy of a disk for a file system at all."""
+    options = f"loop,{OPTIONS[filesystem]}"
+    done = subprocess.run(["mount", "-t", filesystem, "-o", options, image, at], check=False, capture_output=True)
+    if done.returncode == 0:
+        _run("umount", str(at))
+    return done.returncode == 0
 
 
 @contextlib.contextmanager

@@ -6,29 +6,46 @@ to `told(folder)`, which lies beside the folder and not in it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from base.config import Config, RetentionConfig
 from base.datadir import DataDir
+from base.errors import KeyreelError
 from base.units import US
 from chunks.volume import Volume
 from chunks.writer import OpenChunk, VolumeWriter
+from clips.mp4 import ClipFile
+from clips.plan import plan
+from clips.store import ChunkStore
 from index import Index
+from index.expire import garbage
+from index.holds import Hold, holds, place
+from index.rebuild import chunk_files
 from index.rebuild import rebuild as rebuild_index
 from index.register import Camera
 from keyreel.node import known_volumes, open_node, prepare_index, recording
 from recorder.committer import Committer
+from recorder.keeper import Keeper
+from recorder.purge import Purger
+from recorder.slot import Slot
 from recorder.startup import resume
 from tests.chunks.media import START_US, Media, build, encode_video
+from tests.recorder.test_purge import HandClock
 from tests.recorder.torn import head_of
 
 STREAMS: Final = 2
 CHUNKS: Final = 2
 DEADLINE_S: Final = 30.0
+HOLD: Final = Hold(
+    streams=("s0.main",), start_us=START_US, end_us=START_US + 3 * US, reason="a test", owner="nobody",
+    created_us=START_US,
+)  # fmt: skip
 FIRST_90K: Final = 5_000_000  # where `build` begins
 
 
@@ -127,8 +144,52 @@ def rebuild(folder: Path) -> None:
     prepare_index(datadir)
 
 
+def purge(folder: Path) -> None:
+    """A chunk is held, then all else goes for its age."""
+    datadir = DataDir.open(folder)
+    [volume] = known_volumes(datadir)
+    config = Config(retention=RetentionConfig(grace_s=0.2, days_max=7))
+    with Index.open(datadir.index_path) as index:
+        with index.write() as transaction:
+            if not holds(transaction):
+                place(transaction, HOLD)
+        _tell(folder, held=HOLD.streams[0])
+        committer = Committer(index)
+        committer.start()
+        keeper = Keeper(index, committer, config, datadir, HandClock(wall=START_US + 100 * 86_400 * US))
+        slot = Slot(volume.id, volume.root, make_writer=_never, settle=lambda *_: None, on_failed=_never)
+        slot.reason = ""
+        purger = Purger(slot, keeper)
+
+        def is_done() -> bool:
+            purger.step()
+            with index.read() as snapshot:
+                return len(chunk_files(volume)) == 1 and not any(garbage(snapshot))
+
+        _until(is_done)
+        keeper.log.close()
+        committer.stop()
+
+
+def _never(*_: object) -> Any:
+    raise AssertionError
+
+
+def serve(folder: Path) -> None:
+    """Each chunk that the index knows as a clip beside the folder; what is damaged is left out."""
+    datadir = DataDir.open(folder)
+    store = ChunkStore(datadir.volumes)
+    with Index.open(datadir.index_path, readonly=True) as index, index.read() as snapshot:
+        for stream in snapshot.streams():
+            for row in snapshot.chunks(stream.id, 0, 1 << 60):
+                with contextlib.suppress(KeyreelError):
+                    clip = ClipFile(plan(snapshot, store, stream.id, row.start_us, row.end_us))
+                    data = b"".join(clip.read(0, clip.size))
+                    folder.with_name(f"{folder.name}.{stream.name}-{row.sequence}.clip").write_bytes(data)
+
+
 SCENARIOS: Final[dict[str, Callable[[Path], None]]] = {
-    one.__name__: one for one in (first_start, start, record, register, rebuild)
+    one.__name__: one for one in (first_start, start, record, register, rebuild, purge, serve)
 }
 
 

@@ -40,7 +40,7 @@ from tests.faults.oracle import ROUNDING_US, Verdict, judge, judge_samples
 
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
 CONFIG = "[recorder]\nchunk_s = 10\n"  # many chunks begin and end within a node's short life
-CUTS = 50 if AT_LENGTH else 10  # of each file system
+CUTS = 50 if AT_LENGTH else 6  # of each file system
 RESTARTS = 10 if AT_LENGTH else 1
 KEEP = (0.0, 0.5, 0.97)  # nothing unflushed survives, half of it, nearly all
 LATE_US = 500_000  # a picture may have been on its way for so long on a busy machine
@@ -63,6 +63,11 @@ class Losses:
         return f"{what}: newest video lost of {len(self.seconds)} streams, p50 {half:.2f} s, max {most:.2f} s"
 
 
+def sent_by(server: SimcamServer, stream: str) -> dict[int, SentPicture]:
+    """What the camera of a stream has sent so far, by its number."""
+    return {picture.sequence: picture for picture in server.camera(stream.removesuffix(".main")).sent()}
+
+
 class Watch:
     """Cameras, a node that records them on a disk, and what the node has promised so far."""
 
@@ -82,7 +87,7 @@ class Watch:
         return told
 
     def sent(self, name: str) -> dict[int, SentPicture]:
-        return {picture.sequence: picture for picture in self.server.camera(name.removesuffix(".main")).sent()}
+        return sent_by(self.server, name)
 
     async def settled(self) -> None:
         """Every stream has something durable that is newer than now."""
