@@ -207,7 +207,8 @@ class Disk:
     def plug_in(self) -> None:
         """A disk that was pulled out is there again, unmounted; what it had not flushed is lost."""
         self.let_go()
-        self._loop = ""  # the kernel detaches the old one when the last program has let go
+        loop, self._loop = self._loop, ""
+        subprocess.run(["losetup", "-d", loop], check=False, capture_output=True)  # done when the last user lets go
         self._stop_server()
         self._start_server()
         self._attach()
