@@ -49,6 +49,7 @@ class Recorder:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.at_length
 async def test_nothing_before_the_watermark_and_at_most_a_second(tmp_path: Path, figures: list[str]) -> None:
     data, config, chance, losses = tmp_path / "data", tmp_path / "node.toml", random.Random(9), Losses()
     config.write_text("[recorder]\nchunk_s = 10\n")

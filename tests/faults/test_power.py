@@ -40,7 +40,7 @@ from tests.faults.oracle import ROUNDING_US, Verdict, judge, judge_samples
 
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
 CONFIG = "[recorder]\nchunk_s = 10\n"  # many chunks begin and end within a node's short life
-CUTS = 50 if AT_LENGTH else 6  # of each file system
+CUTS = 50 if AT_LENGTH else 10  # of each file system
 RESTARTS = 10 if AT_LENGTH else 1
 KEEP = (0.0, 0.5, 0.97)  # nothing unflushed survives, half of it, nearly all
 LATE_US = 500_000  # a picture may have been on its way for so long on a busy machine
