@@ -29,7 +29,7 @@ class Recorder:
     """`keyreel record` on a folder."""
 
     def __init__(self, data: Path, config: Path) -> None:
-        self._status = data / "run" / "recorder.json"
+        self._status = data / "run" / "recorder-0.json"
         self._started_us = time.time_ns() // 1000
         command = [sys.executable, "-m", "keyreel", "record", "--data", str(data), "--config", str(config)]
         with (data.parent / "record.log").open("ab") as log:
@@ -90,7 +90,7 @@ async def register(data: Path, server: SimcamServer) -> None:
     """Wait until the folder is made, then add the cameras."""
 
     async def made() -> bool:
-        return (data / "run" / "recorder.json").exists()
+        return (data / "run" / "recorder-0.json").exists()
 
     await until(made, 30, "the recorder runs")
     table = data.with_name("cameras.csv")
