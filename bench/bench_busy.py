@@ -42,7 +42,6 @@ class Busy(NamedTuple):
 
     served: Served
     data: Path
-    recorder_pid: int
     first_us: int
     last_us: int
 
@@ -55,7 +54,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
     try:
         status_when_recording(datadir.path, STREAMS)
         served = Served(datadir.path)
-        yield Busy(served, datadir.path, process.pid, first_us, last_us)
+        yield Busy(served, datadir.path, first_us, last_us)
         served.stop()
     finally:
         for one in (process, simcam):
@@ -80,7 +79,7 @@ def bench_busy_first_byte(benchmark: Any, busy: Busy) -> None:
         whole.append(time.perf_counter() - began_s)
 
     benchmark.pedantic(once, rounds=CLIPS, warmup_rounds=3)
-    load = measure(busy.recorder_pid, busy.data, 1)
+    load = measure(busy.data, 1)
     figures = {"first byte, p50 / p99": spread_ms(first[3:]), "whole clip, p50 / p99": spread_ms(whole[3:])}
     if shutil.which("ffmpeg"):
         figures["ffmpeg -ss -c copy, p50 / p99"] = spread_ms(ffmpeg_cuts(busy, rng))
