@@ -6,6 +6,7 @@ the disk below it; the identity file is written once, atomically, and synced.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ class Volume:
         except FileNotFoundError:
             raise VolumeError(f"{root} holds no volume; is its disk mounted?", reason="missing") from None
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise VolumeError(f"{root}: too many files are open; raise the limit", reason="limit") from error
             raise VolumeError(f"{root} cannot be read ({error.strerror}); check its disk", reason="eio") from error
         except (msgspec.DecodeError, ValueError) as error:
             raise FormatError(f"{root / IDENTITY_NAME} is not a volume's identity: {error}") from None

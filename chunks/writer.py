@@ -96,6 +96,7 @@ class VolumeWriter:
         self.written_bytes = 0
         self.syncs = 0
         self.last_sync_s = 0.0
+        self.scarcity = 0.0  # where nothing may be deleted: 0 there is room, 1 there is none; set by retention
         self.busy_since_s = 0.0  # monotonic time at which the disk was last asked and has not answered; 0.0 idle
         self.error: VolumeError | None = None
         self._on_commit = on_commit

@@ -131,15 +131,11 @@ def condemn(
 
 
 def rescue(transaction: Transaction, stream_id: int, start_us: int, end_us: int) -> list[Range]:
-    """Bring back what is condemned in [start, end); ranges of what is doomed, which nothing brings back."""
+    """Bring back what is condemned in [start, end); ranges of what is doomed or gone, which nothing brings back."""
     txn, db = transaction._txn, transaction._db
-    gone: list[Range] = []
     for found in list(garbage(transaction, stream_id)):
         chunk = found.chunk
-        if chunk.start_us >= end_us or chunk.end_us <= start_us:
-            continue
-        if found.doomed:
-            gone.append((max(chunk.start_us, start_us), min(chunk.end_us, end_us)))
+        if found.doomed or chunk.start_us >= end_us or chunk.end_us <= start_us:
             continue
         sequence_key = SEQUENCE_KEY.pack(*found.key)
         kept = _decode(txn.get(sequence_key, db=db.garbage) or b"")
@@ -149,10 +145,17 @@ def rescue(transaction: Transaction, stream_id: int, start_us: int, end_us: int)
         for block_us, block in kept.blocks:
             txn.put(TIME_KEY.pack(stream_id, block_us), block, db=db.key_frames)
         _carve(transaction, stream_id, chunk.start_us, chunk.end_us)
-        for gap in kept.gaps:
-            txn.put(TIME_KEY.pack(stream_id, gap[0]), GAP.pack(*gap[1:]), db=db.gaps)
+        for inside_us, *inside in kept.gaps:
+            txn.put(TIME_KEY.pack(stream_id, inside_us), GAP.pack(*inside), db=db.gaps)
+        for gap in transaction.gaps(stream_id, max(chunk.start_us - JOIN_US, 0), chunk.end_us + JOIN_US):
+            if gap.cause is GapCause.EXPIRED and gap.end_us - gap.start_us <= JOIN_US:  # joined two chunks
+                txn.delete(TIME_KEY.pack(stream_id, gap.start_us), db=db.gaps)
         transaction._count_usage(chunk, 1)
-    return gone
+    return [
+        (max(gap.start_us, start_us), min(gap.end_us, end_us))
+        for gap in transaction.gaps(stream_id, start_us, end_us)
+        if gap.cause is GapCause.EXPIRED
+    ]
 
 
 def doom(transaction: Transaction, keys: Iterable[tuple[int, int]]) -> list[Condemned]:

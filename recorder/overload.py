@@ -156,7 +156,7 @@ class Overload:
 
 
 def _fill(writer: VolumeWriter, fragment: Fragment) -> float:
-    """How full it would be with this fragment: the volume's queue, or the memory of all media where that is scarcer."""
+    """How full it would be with this fragment: queue, memory of all media, or disk, whichever is scarcest."""
     used_bytes, _, bound_bytes = pool()
     of_queue = (writer.queue_bytes + fragment.memory_bytes) / max(writer.queue_bytes_max, 1)
-    return max(of_queue, 1 - POOL_SLOPE * (1 - used_bytes / bound_bytes))
+    return max(of_queue, 1 - POOL_SLOPE * (1 - used_bytes / bound_bytes), writer.scarcity)

@@ -29,6 +29,7 @@ from index.deletions import Deletion
 from index.expire import Condemned, Rule, condemn, covers, doom, forget, garbage, rescue
 from index.holds import held_ranges
 from recorder.keeper import Keeper
+from recorder.overload import FIRST_FILL
 from recorder.policy import Choice, Need, Victim, choose
 from recorder.slot import ROOM_BYTES, Slot
 
@@ -40,6 +41,7 @@ URGENT_GRACE_S: Final = 0.2  # when the volume is full; leases are waited for al
 AHEAD_S: Final = 30.0  # room is made for so long ahead, at the rate that comes in
 AHEAD_BYTES_MIN: Final = 64 << 20
 AGED_BYTES_MIN: Final = 256 << 20  # may always go at once for their age; else what may go in an hour
+SCARCITY_MAX: Final = 0.95  # streams of high priority record until the volume is full
 FILES_MIN: Final = 64  # inodes left
 QUOTA_PAUSE_S: Final = 2.0  # a volume that is full although it has room, as under a quota, is relieved in steps
 
@@ -134,6 +136,7 @@ class Purger:
                 self.wake.set()
             else:
                 self._next_pass_s, self._next_need_s = now_s + PASS_S, now_s + NOTHING_S
+        self._tell_scarcity(free, floor)
         detail = self._keeper.clock_distrust()
         if detail:
             self._pause("clock", detail)
@@ -190,6 +193,13 @@ class Purger:
         if short and not self.told.short_bytes:
             log.error("a volume is short of room, and nothing on it may go", volume=str(self.slot.path), bytes=short)
         self.told.short_bytes, self.told.held_back = short, choice.held_back
+
+    def _tell_scarcity(self, free: int, floor: int) -> None:
+        """Where room is short and nothing may go, streams give way by rank while the rest of the room is used up."""
+        writer = self.slot.writer
+        if writer is not None:
+            is_scarce = self.told.short_bytes > 0 and free < floor
+            writer.scarcity = FIRST_FILL + (SCARCITY_MAX - FIRST_FILL) * (1 - free / floor) if is_scarce else 0.0
 
     def _condemn(self, victims: Sequence[Victim]) -> bool:
         now_us = self._keeper.now_us()

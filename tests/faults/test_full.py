@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,3 +109,97 @@ def _samples(path: Path) -> list[bytes]:
     from tests.e2e.node import chunk_samples
 
     return chunk_samples(path)
+
+
+async def test_with_everything_held_streams_give_way_by_priority_and_nothing_held_goes(
+    node: MakeNode, tmp_path: Path, mount: Callable[..., Path]
+) -> None:
+    disk = mount("disk", "size=32m")
+    (disk / "lost+found").mkdir()
+    one = node(config=FAST.format(path=disk))
+    async with SimcamServer([CameraSpec(name, loop=LOOP) for name in ("low", "high")]) as server:
+        await one.start()
+        for name in ("low", "high"):
+            one.keyreel("camera", "add", name, server.url(name), "--priority", name)
+        await one.recording("low.main", "high.main")
+        one.keyreel(
+            "hold", "add", "low.main", "high.main", "--start", "2020-01-01T00:00:00Z", "--end", "2099-01-01T00:00:00Z",
+            "--reason", "everything", "--owner", "Lan",
+        )  # fmt: skip
+        await older(one, disk, "high.main", 3)
+        held = {name: sequences(one, disk, f"{name}.main") for name in ("low", "high")}
+        fill(disk / "lost+found" / "other", leave_bytes=1_000_000)
+
+        async def low_gives_way() -> bool:
+            streams = await one.streams()
+            return bool((await volume(one))["short_bytes"] and streams["low.main"]["reason"] == "overload")
+
+        await until(low_gives_way, 20, f"low gives way; {await volume(one)} {one.log_tail()}")
+        assert (await one.streams())["high.main"]["state"] == "recording"
+        (disk / "lost+found" / "other").unlink()
+        for name in ("low.main", "high.main"):
+            before = (await one.streams())[name]["durable_until"]
+
+            async def again(name: str = name, before: str = before) -> bool:
+                return bool((await one.streams())[name]["durable_until"] > before)
+
+            await until(again, 60, f"{name} records again; {await volume(one)} {one.log_tail()}")
+        for name, before_numbers in held.items():
+            assert set(before_numbers) <= set(sequences(one, disk, f"{name}.main")), "held, and gone"
+        assert (await volume(one))["deleted_chunks"] == 0
+        assert await one.stop() == 0
+    done = one.keyreel("check", "--json", check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("lacking", ["inodes", "file-size", "files"])
+async def test_what_runs_out_like_a_disk(
+    node: MakeNode, tmp_path: Path, mount: Callable[..., Path], lacking: str
+) -> None:
+    """Inodes, the length of a file, open files: no crash, a reason, and it goes on when there is some again."""
+    disk = mount("disk", "size=64m,nr_inodes=40" if lacking == "inodes" else "size=64m")
+    (disk / "lost+found").mkdir()
+    one = node(config=FAST.format(path=disk))
+    async with SimcamServer([CameraSpec("c0", loop=LOOP)]) as server:
+        await one.start()
+        one.keyreel("camera", "add", "c0", server.url("c0"))
+        await one.recording("c0.main")
+        recorder = await recorder_pid(one)
+        if lacking == "inodes":
+            await older(one, disk, "c0.main", 2)
+            with contextlib.suppress(OSError):
+                for i in range(100):
+                    (disk / "lost+found" / str(i)).touch()
+        else:
+            kind, low = {"file-size": (resource.RLIMIT_FSIZE, 100_000), "files": (resource.RLIMIT_NOFILE, 3)}[lacking]
+            before_limit = resource.prlimit(recorder, kind)
+            resource.prlimit(recorder, kind, (low, before_limit[1]))
+
+        async def told() -> bool:  # without a file to write it to, the state is in the log alone
+            if lacking == "inodes":
+                return bool((await volume(one)).get("deleted_chunks"))
+            return '"reason": "limit"' in one.log_path.read_text()
+
+        await until(told, 40, f"it is told; {await volume(one)} {one.log_tail()}")
+        if lacking == "inodes":
+            for path in (disk / "lost+found").iterdir():
+                path.unlink()
+        else:
+            resource.prlimit(recorder, kind, before_limit)
+        before = (await one.streams())["c0.main"]["durable_until"]
+
+        async def again() -> bool:
+            return bool(
+                (await one.streams())["c0.main"]["durable_until"] > before and (await volume(one))["state"] == "ok"
+            )
+
+        await until(again, 40, f"it records again; {await volume(one)} {one.log_tail()}")
+        assert await recorder_pid(one) == recorder, "the same process"
+        assert await one.stop() == 0
+    done = one.keyreel("check", "--json", check=False)
+    assert done.returncode == 0, done.stdout
+
+
+async def recorder_pid(node: Node) -> int:
+    status = json.loads(node.keyreel("status", "--json").stdout)
+    return int(status["recorder"]["pid"])

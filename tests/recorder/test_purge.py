@@ -431,3 +431,45 @@ def test_killed_at_each_step_the_next_process_ends_it(rig: MakeRig, step: str) -
     assert {one.sequence for one in read(deletions_path(again.index.path))} == {1, 2}
     assert check(again.index, [again.volume]) == []
     assert purge.BATCH > 2
+
+
+# --- readers
+
+
+def test_a_long_clip_under_way_is_read_whole_while_everything_else_goes(rig: MakeRig) -> None:
+    """Its chunks are opened while it is read, few at a time; without its lease it would break off."""
+    from base.errors import VolumeError
+    from clips.mp4 import ClipFile
+    from clips.plan import plan
+    from clips.store import ChunkStore
+
+    one = rig(days_max=7)
+    ages = [40 - i / 8640 for i in range(40)]  # end to end, ten seconds each
+    one.fill(*ages, 1)
+    store = ChunkStore({one.volume.id: one.volume.root}, files_max=2)
+    start_us, end_us = NOW_US - 40 * DAY_US, NOW_US - 40 * DAY_US + 400 * S
+    reading = Leases(one.datadir.run_path)
+
+    def lay_out() -> ClipFile:
+        with one.index.read() as snapshot:
+            return ClipFile(plan(snapshot, store, 1, start_us, end_us))
+
+    lease = reading.take(1, start_us, end_us)
+    clip = lay_out()
+    blocks = clip.read(0, clip.size)
+    got = len(next(blocks))
+    one.need = Need(1 << 40)
+    for _ in range(20):
+        one.purger._next_pass_s = 0
+        one.purger.step()
+        time.sleep(0.02)
+    got += sum(len(block) for block in blocks)
+    assert got == clip.size
+    assert one.files() == 41
+    again = lay_out().read(0, clip.size)
+    next(again)
+    lease.release()
+    one.purger._next_pass_s = 0
+    one.step_until(lambda: one.files() == 1)
+    with pytest.raises(VolumeError, match="is gone"):
+        list(again)
