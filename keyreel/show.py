@@ -66,7 +66,12 @@ def show_status(data: Path, as_json: bool) -> None:
     print(f"recorder: {processes_text(status)}")
     for volume in status.volumes if status else []:
         why = f" ({volume.reason}): {volume.detail}" if volume.reason else ""
-        print(f"volume {volume.path}: {volume.state}, {bytes_text(volume.free_bytes)} free{why}")
+        kept = f", keeps {volume.days_kept:.1f} days" if volume.days_kept is not None else ""
+        print(f"volume {volume.path}: {volume.state}, {bytes_text(volume.free_bytes)} free{kept}{why}")
+        if volume.short_bytes:
+            print(f"volume {volume.path}: short of {bytes_text(volume.short_bytes)}, and nothing on it may go")
+        if volume.deleting_paused:
+            print(f"volume {volume.path}: deleting pauses: {volume.deleting_detail}")
     for overload in status.overloads if status else []:
         print(overload_line(overload))
     table(STREAM_HEAD, [stream_line(stream) for stream in streams], "no camera is registered and nothing is recorded")

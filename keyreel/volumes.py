@@ -6,12 +6,14 @@ volume that takes chunks is not drained; none with footage is let go without bei
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from base.config import Config
 from base.datadir import DataDir
 from base.errors import ConfigError, KeyreelError, NotFound, UserError, VolumeError
+from base.status import VolumeFigures
 from chunks.volume import Volume
 from index import Index
 from keyreel.node import check_new, open_node, own_paths
@@ -49,10 +51,25 @@ def show(data: Path, config: Path | None, as_json: bool) -> None:
         print_json({"volumes": found})
         return
     rows = [
-        [one["path"], one["state"], bytes_text(one["free_bytes"]), str(one["streams"]), one["id"], one["detail"]]
+        [
+            one["path"], one["state"], bytes_text(one["free_bytes"]), str(one["streams"]), room_text(one), one["id"],
+            one["detail"] or one.get("deleting_detail", ""),
+        ]
         for one in found
-    ]
-    table(["volume", "state", "free", "streams", "id", "detail"], rows, "there is no volume yet")
+    ]  # fmt: skip
+    table(["volume", "state", "free", "streams", "room", "id", "detail"], rows, "there is no volume yet")
+
+
+def room_text(one: Mapping[str, Any]) -> str:
+    """How long a volume's room lasts, for people."""
+    left, kept, held = one.get("days_left"), one.get("days_kept"), one.get("days_held")
+    if left is None or kept is None:
+        return "-"
+    text = f"keeps {kept:.1f} days" + (f", {left:.1f} until it is full" if left else "")
+    text += f", holds cost {held:.1f}" if held else ""
+    if one.get("short_bytes"):
+        return f"SHORT of {bytes_text(one['short_bytes'])}, and nothing may go"
+    return text + (f", too few for {one['streams_short']} streams" if one.get("streams_short") else "")
 
 
 def reports(datadir: DataDir, config: Config) -> list[dict[str, Any]]:
@@ -67,6 +84,7 @@ def reports(datadir: DataDir, config: Config) -> list[dict[str, Any]]:
         if said is not None:
             entry |= {"state": said.state, "reason": said.reason, "detail": said.detail}
             entry |= {"free_bytes": said.free_bytes, "total_bytes": said.total_bytes, "streams": said.streams}
+            entry |= {field: getattr(said, field) for field in VolumeFigures.__struct_fields__}
         else:
             entry |= _look(path, volume_id, volume_id in draining)
         found.append(entry)

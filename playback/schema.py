@@ -134,6 +134,14 @@ class GapView(msgspec.Struct):
     packets: int = 0
 
 
+class HeldView(msgspec.Struct):
+    """What a hold keeps, [start, end); GET /holds/{id} tells the rest."""
+
+    id: int
+    start: MomentText
+    end: MomentText
+
+
 class TimelineQuery(_Query):
     """Which part of a stream, and how fine: holes shorter than `resolution` seconds are not drawn."""
 
@@ -159,6 +167,9 @@ class StreamTimeline(msgspec.Struct, kw_only=True):
     durable_until: MomentText | None
     spans: list[SpanView]
     gaps: list[GapView]
+    holds: Annotated[list[HeldView], Meta(description="holds that touch the range, whole; they outlast retention")] = (
+        msgspec.field(default_factory=list)
+    )
 
 
 class TimelineView(StreamTimeline, kw_only=True):

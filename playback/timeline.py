@@ -10,12 +10,15 @@ from typing import Final
 
 import msgspec
 
+from base.clock import wall_us
 from base.units import US, format_time
 from chunks.records import GapCause
 from index import Snapshot, StreamRow
+from index.holds import holds
 from playback.calls import Ask, NoQuery, range_asked
 from playback.schema import (
     GapView,
+    HeldView,
     SpanView,
     StreamTimeline,
     TimelineBody,
@@ -37,6 +40,11 @@ async def timeline(ask: Ask[TimelineQuery, None]) -> TimelineView:
 
     def collect(snapshot: Snapshot) -> TimelineView:
         told = _told(snapshot, find_stream(snapshot, ask.id), (start_us, end_us), finest_us, SPANS_MAX)
+        told.holds = [
+            HeldView(hold.id, format_time(hold.start_us), format_time(hold.end_us))
+            for hold in holds(snapshot, wall_us())
+            if ask.id in hold.streams and hold.start_us < end_us and hold.end_us > start_us
+        ]
         known = msgspec.structs.asdict(told)
         return TimelineView(start=format_time(start_us), end=format_time(end_us), **known)
 

@@ -43,6 +43,10 @@ async def test_a_hold_is_placed_seen_and_released(node: Node, index: Index) -> N
     listed = await (await node.get(HOLDS)).json()
     assert [one["id"] for one in listed["holds"]] == [hold["id"]]
     assert listed["kept"] == hold["kept"]
+    line = await (
+        await node.get("/api/v1/streams/cam1.main/timeline?start=2026-09-21T14:13:00Z&end=2026-09-21T14:14:00Z")
+    ).json()
+    assert line["holds"] == [{"id": hold["id"], "start": hold["start"], "end": hold["end"]}]
     path = f"{HOLDS}/{hold['id']}"
     assert (await (await node.get(path)).json())["case"] == "26-1187"
     await node.problem("DELETE", path, 400)

@@ -15,6 +15,7 @@ from native.moof import Fragment
 from native.slab import configure, pool
 from recorder.alarm import QUIET_US, Alarms
 from recorder.overload import FIRST_FILL, Overload, Standing, rank_of
+from recorder.purge import SCARCITY_MAX
 
 QUEUE = 20_000_000
 
@@ -30,6 +31,7 @@ class Writer:
     """A volume's queue as numbers."""
 
     queue_bytes_max: int = QUEUE
+    scarcity: float = 0.0
     volume: Volume = field(default_factory=Volume)
     held: dict[int, int] = field(default_factory=dict)
 
@@ -230,3 +232,21 @@ async def test_the_memory_of_all_media_counts_too(small_pool: None) -> None:
     high.send(rig.overload, rig.writer)
     assert (low.told, high.told) == ("-", "+")
     builder.finish()
+
+
+def test_where_nothing_may_be_deleted_the_last_room_goes_by_rank() -> None:
+    """From the floor down: low first, high until the volume is full; all come back with the room."""
+    overload, writer = Overload(SimulatedClock()), Writer()
+    cameras = {name: Camera(i, name, gop=1) for i, name in enumerate(("low", "normal", "high"), 1)}
+
+    def storing(scarcity: float) -> set[str]:
+        writer.scarcity = scarcity
+        for camera in cameras.values():
+            camera.send(overload, writer)
+        writer.held.clear()
+        return {name for name, camera in cameras.items() if camera.told.endswith("+")}
+
+    assert storing(0.0) == {"low", "normal", "high"}
+    assert storing(FIRST_FILL) == {"low", "normal", "high"}
+    assert storing(0.8) == {"normal", "high"}
+    assert storing(SCARCITY_MAX) == {"high"}
