@@ -23,7 +23,7 @@ async def test_the_alarm_is_told_while_the_recorder_speaks(node: Node) -> None:
         'keyreel_overload_active{cause="disk"} 1.0',
         'keyreel_overload_active{cause="cpu"} 0.0',
         'keyreel_overload_waiting_streams{cause="disk"} 2.0',
-        "keyreel_overload_episodes_total 7.0",
+        'keyreel_overload_episodes_total{worker="0"} 7.0',
         "keyreel_media_memory_bytes 5.0",
         "keyreel_media_memory_bound_bytes 10.0",
     ):
