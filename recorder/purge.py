@@ -136,7 +136,7 @@ class Purger:
                 self.wake.set()
             else:
                 self._next_pass_s, self._next_need_s = now_s + PASS_S, now_s + NOTHING_S
-        self._tell_scarcity(free, floor)
+        self._tell_scarcity(free, floor, coming=freeing > 0 or self.wake.is_set())
         detail = self._keeper.clock_distrust()
         if detail:
             self._pause("clock", detail)
@@ -194,11 +194,11 @@ class Purger:
             log.error("a volume is short of room, and nothing on it may go", volume=str(self.slot.path), bytes=short)
         self.told.short_bytes, self.told.held_back = short, choice.held_back
 
-    def _tell_scarcity(self, free: int, floor: int) -> None:
-        """Where room is short and nothing may go, streams give way by rank while the rest of the room is used up."""
+    def _tell_scarcity(self, free: int, floor: int, *, coming: bool) -> None:
+        """Where nothing may go and no room is coming, streams give way by rank while the rest of it is used up."""
         writer = self.slot.writer
         if writer is not None:
-            is_scarce = self.told.short_bytes > 0 and free < floor
+            is_scarce = self.told.short_bytes > 0 and free < floor and not coming
             writer.scarcity = FIRST_FILL + (SCARCITY_MAX - FIRST_FILL) * (1 - free / floor) if is_scarce else 0.0
 
     def _condemn(self, victims: Sequence[Victim]) -> bool:
