@@ -224,7 +224,7 @@ def test_several_processes_write_and_the_map_grows_under_all_of_them(tmp_path: P
 
 
 def test_a_writer_killed_inside_a_transaction_holds_nobody_up(tmp_path: Path) -> None:
-    """Its lock goes to the next one, which also frees its reader's slot."""
+    """Its lock goes to the next one; its reader's slot is freed then, or when it is looked for."""
     code = """
 import os, signal, sys
 from index import Index
@@ -257,6 +257,7 @@ with index.read() as snapshot, index.write() as transaction:
             writer.kill()
             writer.communicate(timeout=20)
             assert done.wait(20)
-            assert index.clear_dead_readers() == 0
+            assert index.clear_dead_readers() <= 1  # the lock goes on before the kernel calls the process dead
+            assert index.reader_lag() == 0
         with index.read() as snapshot:
             assert [row.name for row in snapshot.streams()] == ["alive0.main", "alive1.main", "alive2.main"]
