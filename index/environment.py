@@ -323,7 +323,7 @@ def _open(path: Path, readonly: bool, node: bytes | None, map_bytes: int) -> _Op
             raise ConfigError(f"the index at {path} is already open in this process; use the open one")
         env = _open_env(path, readonly, map_bytes)
         try:
-            databases = _prepare(env, path, readonly, node)
+            databases = _prepared(env, path, readonly, node)
             opened = _Opened(_identity(path), env, databases)
         except BaseException:
             env.close()
@@ -358,6 +358,14 @@ def _open_env(path: Path, readonly: bool, map_bytes: int) -> lmdb.Environment:
         raise IndexDamage(f"{path} is no index or is damaged ({error}); run keyreel rebuild") from None
     except lmdb.Error as error:
         raise ConfigError(f"the index at {path} cannot be opened: {error}") from None
+
+
+def _prepared(env: lmdb.Environment, path: Path, readonly: bool, node: bytes | None) -> schema.Handles:
+    for _ in range(10):
+        with suppress(lmdb.MapResizedError):  # another process made the map grow since this one opened it
+            return _prepare(env, path, readonly, node)
+        env.set_mapsize(0)
+    raise VolumeError(f"the index at {path} grows faster than it can be opened; try again", reason="hung")
 
 
 def _prepare(env: lmdb.Environment, path: Path, readonly: bool, node: bytes | None) -> schema.Handles:
