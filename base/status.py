@@ -56,6 +56,8 @@ class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
     last_frame_us: int = 0
     durable_until_us: int = 0
     clock_offset_us: int | None = None  # camera's clock minus ours, when RTCP told
+    time_error_us: int = 0  # bound of stored time's distance to the node's clock
+    media_jumps: int = 0  # of the camera's RTP timestamps
 
 
 VolumeState = Literal["ok", "suspect", "draining", "quarantined"]

@@ -29,6 +29,7 @@ from index import Camera, Index
 from native.fragment import FragmentBuilder
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
+from recorder.storedclock import StoredClock
 from simcam.encode import make_loop
 
 STREAMS = scaled(full=200, smoke=8)
@@ -56,7 +57,7 @@ def written(data: Path) -> tuple[int, float, float]:
             Resume(),
             node=folder.node_id,
             rotation=Rotation(600_000_000, 2 << 30),
-            clock=clock,
+            clock=StoredClock(clock),
             pick_volume=lambda _: writer,
         )
         for stream in streams

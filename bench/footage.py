@@ -14,6 +14,7 @@ from index import Camera, Index
 from native.fragment import FragmentBuilder
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
+from recorder.storedclock import StoredClock
 from simcam.encode import LoopSpec, make_loop
 
 LOAD = LoopSpec(codec="h264", width=640, height=360, fps=25, gop=50, bitrate_bps=4_000_000, padded=True)
@@ -52,7 +53,7 @@ def make(
         Resume(),
         node=folder.node_id,
         rotation=Rotation(600_000_000, 2 << 30),
-        clock=clock,
+        clock=StoredClock(clock),
         pick_volume=lambda _: writer,
     )
     _play(pipeline, writer, clock, seconds, loop)

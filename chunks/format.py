@@ -30,6 +30,9 @@ BLOCK_FIELDS: Final = struct.Struct(">II")
 BLOCK_BYTES: Final = 64 << 10  # of records, before compression
 UUID_BOX: Final = struct.Struct(">I4s16s")
 MFRO_BYTES: Final = 16
+NTP: Final = struct.Struct(">II")
+PRFT_CLOCK: Final = slice(16, 24)  # NTP time in the prft that begins a fragment
+NTP_UNIX_S: Final = 2_208_988_800  # 1900 to 1970
 PRFT_TIME: Final = slice(24, 32)  # presentation time of the first picture, in the prft that begins a fragment
 HEADER_BYTES_MAX: Final = 4 << 20  # more than 32 + 256 parameter sets of ordinary size
 TABLE_BYTES_MAX: Final = 256 << 20
@@ -205,6 +208,13 @@ def gap_cause(number: int) -> GapCause:
         return GapCause(number)
     except ValueError:
         return GapCause.UNKNOWN
+
+
+def clock_us(fragment: bytes, near_us: int) -> int:
+    """What the node's wall clock showed at a fragment's first picture; NTP begins anew every 136 years (2036)."""
+    seconds, fraction = map(int, NTP.unpack(fragment[PRFT_CLOCK]))
+    era = round((near_us / 1e6 + NTP_UNIX_S - seconds) / (1 << 32))
+    return (seconds + (era << 32) - NTP_UNIX_S) * 1_000_000 + (fraction * 1_000_000 + (1 << 31) >> 32)
 
 
 def stored_record(seal: Seal) -> FragmentStored:

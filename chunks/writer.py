@@ -185,6 +185,7 @@ class VolumeWriter:
         video_base_90k: int,
         audio_base: int,
         camera_us: int = 0,
+        clock_us: int = 0,
         gap: Gap | None = None,
     ) -> bool:
         """Queue a fragment as the chunk's next. False, and nothing queued, at the bound or after `unsynced`."""
@@ -196,8 +197,8 @@ class VolumeWriter:
             gap_start_us, gap_end_us, cause, packets = gap.start_us, gap.end_us, gap.cause, gap.packets
         length = fragment.prepare(
             number=number, stream_id=head.stream_id, sequence=head.sequence, video_base_90k=video_base_90k,
-            audio_base=audio_base, wall_us=start_us, end_us=end_us, camera_us=camera_us, gap_start_us=gap_start_us,
-            gap_end_us=gap_end_us, gap_cause=cause, gap_packets=packets, seed=chunk._seed,
+            audio_base=audio_base, wall_us=start_us, end_us=end_us, camera_us=camera_us, clock_us=clock_us,
+            gap_start_us=gap_start_us, gap_end_us=gap_end_us, gap_cause=cause, gap_packets=packets, seed=chunk._seed,
         )  # fmt: skip
         media_bytes = fragment.media_bytes
         record = FragmentStored(

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from native.dts cimport Clock
 from native.moof cimport AudioSample, Fragment, VideoSample
+from native.pace cimport Pace
 from native.sets cimport ParameterSets
 from native.sink cimport Sink
 from native.slab cimport Chain
@@ -12,6 +13,8 @@ cdef class FragmentBuilder:
     cdef readonly Sink audio
     cdef readonly long dropped_units
     cdef readonly long dropped_audio
+    cdef readonly int64_t audio_shift
+    cdef readonly int64_t video_shift_90k  # media time minus the camera's RTP time
     cdef object on_fragment
     cdef ParameterSets sets
     cdef int codec
@@ -35,10 +38,7 @@ cdef class FragmentBuilder:
     cdef bint unit_key
     cdef bint unit_picture
     cdef int nal_kind
-    cdef bint have_last
-    cdef int64_t last_pts
-    cdef int64_t top_pts
-    cdef int64_t last_arrival_us
+    cdef Pace pace
     cdef Clock clock
     # the pending fragment's own
     cdef tuple first_sets
@@ -69,7 +69,6 @@ cdef class FragmentBuilder:
     cdef bint audio_have_last
     cdef int64_t audio_last
     cdef int64_t audio_last_arrival_us
-    cdef int64_t audio_shift
     cdef int64_t audio_step
 
     cdef int video_begin(self, int64_t time, int64_t arrival_us) except -1
@@ -81,10 +80,9 @@ cdef class FragmentBuilder:
     cdef int video_drop(self, uint32_t lost_packets) except -1
     cdef int watch_set(self) except -1
     cdef int add_sample(self, bint whole) except -1
-    cdef bint jumped(self, int64_t time, int64_t arrival_us) noexcept
     cdef void note_loss(self) noexcept
     cdef void close_loss(self, int64_t pts) noexcept
-    cdef int restart(self, int64_t time) except -1
+    cdef int bridge(self) except -1
     cdef int cut(self, bint have_next, int64_t next_pts, bint last) except -1
     cdef int hand_video(self, Fragment fragment) except -1
     cdef int hand_audio(self, Fragment fragment, bint last) except -1

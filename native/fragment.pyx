@@ -4,7 +4,8 @@
 Kept true: NAL units keep their bytes and order; every byte is copied once, from the receive buffer into a slab; a
 fragment is cut before a key frame, when its pictures span `fragment_90k`, by `flush`, and at its bounds; a damaged
 key frame is stored but is none; a unit without a picture (parameter sets alone) is part of the picture after it.
-Time that cannot be the camera's, by more than 10 s against arrival or backwards, starts a new run of media time.
+Media time ascends for ever: where the camera's own jumps ahead of arrival or back, `video_shift_90k` bridges it, so
+that arrival says how much time passed and no picture is lost; the fragment that begins there is a `discontinuity`.
 """
 cimport cython
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
@@ -15,6 +16,7 @@ from libc.string cimport memcpy, memmove
 from native.dts cimport clock_assign, clock_promise, clock_restart
 from native.moof cimport AudioSample, Fragment, VideoSample, extent_share
 from native.nal cimport CODEC_H264, NAL_KEY, NAL_OTHER, NAL_VPS, nal_class_of
+from native.pace cimport pace_bridge, pace_jumped, pace_note
 from native.sets cimport SET_BYTES_MAX, ParameterSets
 from native.sink cimport Sink, UNIT_COMPLETE, UNIT_LOSS_BEFORE
 from native.slab cimport chain_append, chain_clear, chain_forget, chain_free, chain_put_u32, chain_read, chain_truncate
@@ -22,8 +24,6 @@ from native.slab cimport chain_append, chain_clear, chain_forget, chain_free, ch
 import native.moof
 
 cdef enum:
-    JUMP_US = 10_000_000  # media clock against arrival
-    BACK_90K = 180_000  # no reordering reaches back 2 s
     KEY_BACK_90K = 9_000  # nothing is shown before a key frame that came before it; cameras jitter less than this
     SAMPLES_MAX = 4096  # pictures of one fragment
     FRAMES_MAX = 8192  # audio frames waiting for a fragment
@@ -171,6 +171,7 @@ cdef class FragmentBuilder:
     cdef int video_begin(self, int64_t time, int64_t arrival_us) except -1:
         if self.unit_open:
             self.video_drop(0)
+        time += self.video_shift_90k
         self.unit_start = self.video_chain.fill
         self.unit_pts = time
         self.unit_arrival_us = arrival_us
@@ -179,8 +180,8 @@ cdef class FragmentBuilder:
         self.unit_key = False
         self.unit_picture = False
         self.nal_kind = NAL_OTHER
-        if self.jumped(time, arrival_us):
-            return self.restart(time)
+        if pace_jumped(&self.pace, time, arrival_us):
+            return self.bridge()
         if self.count > 0 and (
             time - self.samples[0].pts >= self.fragment_90k
             or self.count >= SAMPLES_MAX
@@ -189,23 +190,14 @@ cdef class FragmentBuilder:
             self.cut(True, time, False)
         return 0
 
-    cdef bint jumped(self, int64_t time, int64_t arrival_us) noexcept:
-        cdef int64_t away_us
-        if not self.have_last:
-            return False
-        away_us = (time - self.last_pts) * 100 // 9 - (arrival_us - self.last_arrival_us)
-        return away_us > JUMP_US or away_us < -JUMP_US or time < self.top_pts - BACK_90K
-
-    cdef int restart(self, int64_t time) except -1:
-        """A new run of media time begins with the unit being received."""
+    cdef int bridge(self) except -1:
+        """The camera's clock jumped at the unit being received: it comes as long after the last one as it arrived."""
+        cdef int64_t time = pace_bridge(&self.pace, self.unit_arrival_us, self.clock.frame_90k)
         if self.count > 0:
-            self.cut(False, 0, False)
-        clock_restart(&self.clock)
+            self.cut(True, time, False)
+        self.video_shift_90k += time - self.unit_pts
+        self.unit_pts = time
         self.discontinuity = True
-        self.have_last = False
-        self.have_whole = False
-        self.loss_open = False
-        self.top_pts = time
         return 0
 
     cdef int nal_begin(self, const uint8_t* head, Py_ssize_t head_bytes) except -1:
@@ -215,8 +207,8 @@ cdef class FragmentBuilder:
             return 0
         kind = nal_class_of(self.codec, head)
         if kind == NAL_KEY and not self.unit_picture:
-            if self.have_last and self.unit_pts < self.top_pts - KEY_BACK_90K:
-                self.restart(self.unit_pts)
+            if self.pace.started and self.unit_pts < self.pace.top_pts - KEY_BACK_90K:
+                self.bridge()
             elif self.count > 0:
                 self.cut(True, self.unit_pts, False)
             self.unit_key = True
@@ -323,11 +315,7 @@ cdef class FragmentBuilder:
             self.have_whole = True
         else:
             self.incomplete_units += 1
-        if not self.have_last or self.unit_pts > self.top_pts:
-            self.top_pts = self.unit_pts
-        self.have_last = True
-        self.last_pts = self.unit_pts
-        self.last_arrival_us = self.unit_arrival_us
+        pace_note(&self.pace, self.unit_pts, self.unit_arrival_us)
         return 0
 
     cdef void note_loss(self) noexcept:
@@ -366,7 +354,7 @@ cdef class FragmentBuilder:
             after = next_pts
         else:
             fragment.end_dts_90k = self.clock.last_dts + self.clock.frame_90k
-            after = self.top_pts + self.clock.frame_90k
+            after = self.pace.top_pts + self.clock.frame_90k
         if self.loss_open:
             self.close_loss(after)
             self.loss_start = after

@@ -42,6 +42,7 @@ cdef struct SealFields:
     int64_t wall_us
     int64_t end_us
     int64_t camera_us
+    int64_t clock_us
     int64_t gap_start_us
     int64_t gap_end_us
     uint32_t gap_packets

@@ -45,6 +45,8 @@ class Fragment:
     @property
     def camera_us(self) -> int: ...
     @property
+    def clock_us(self) -> int: ...
+    @property
     def loss(self) -> tuple[int, int] | None: ...
     def parameter_sets(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...], tuple[bytes, ...]]: ...
     def video_table(self) -> list[tuple[int, int, int, bool]]: ...
@@ -59,6 +61,7 @@ class Fragment:
         wall_us: int,
         end_us: int,
         camera_us: int = 0,
+        clock_us: int = 0,
         gap_start_us: int = 0,
         gap_end_us: int = 0,
         gap_cause: int = 0,

@@ -163,6 +163,11 @@ cdef class Fragment:
         """As given to `prepare`: what a second writing of the fragment repeats."""
         return self.fields.camera_us
 
+    @property
+    def clock_us(self):
+        """What the node's wall clock showed, as `prepare` was told."""
+        return self.fields.clock_us
+
     def parameter_sets(self):
         """(vps, sps, pps) in force at the first unit, each by ascending id."""
         return self.sets
@@ -175,9 +180,13 @@ cdef class Fragment:
         ]
 
     def prepare(self, *, uint32_t number, uint32_t stream_id, uint32_t sequence, int64_t video_base_90k,
-                int64_t audio_base, int64_t wall_us, int64_t end_us, int64_t camera_us=0, int64_t gap_start_us=0,
-                int64_t gap_end_us=0, uint32_t gap_cause=0, uint32_t gap_packets=0, uint32_t seed=0):
+                int64_t audio_base, int64_t wall_us, int64_t end_us, int64_t camera_us=0, int64_t clock_us=0,
+                int64_t gap_start_us=0, int64_t gap_end_us=0, uint32_t gap_cause=0, uint32_t gap_packets=0,
+                uint32_t seed=0):
         """Build the boxes before the media; the whole fragment's length in bytes.
+
+        `wall_us` is stored time and goes to the seal; `clock_us` is what the node's clock showed and goes to `prft`.
+        Without it both are the same.
 
         tfdt is the dts less the base. Audio before its base is left out, as tfdt cannot be negative; a base after the
         first picture is a caller's mistake.
@@ -207,6 +216,7 @@ cdef class Fragment:
         self.fields.wall_us = wall_us
         self.fields.end_us = end_us
         self.fields.camera_us = camera_us
+        self.fields.clock_us = clock_us or wall_us
         self.fields.gap_start_us = gap_start_us
         self.fields.gap_end_us = gap_end_us
         self.fields.gap_cause = gap_cause
@@ -220,7 +230,7 @@ cdef class Fragment:
         cdef uint8_t* moof
         cdef uint8_t* video_data_at
         cdef uint8_t* audio_data_at = NULL
-        cdef int64_t wall = self.fields.wall_us
+        cdef int64_t wall = self.fields.clock_us
         cdef int64_t media = self.video_extent.size + self.audio_extent.size - self.audio_skip_bytes
         cdef uint64_t seconds = wall // 1000000 + NTP_UNIX_S
         put_box(p, PRFT_BYTES, b"prft")

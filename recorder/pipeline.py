@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from base.clock import Clock, wall_clock_state
 from base.errors import KeyreelError
 from base.media import AudioConfig, StreamConfig, VideoCodec, VideoConfig
 from base.units import ticks_to_us, us_to_90k
@@ -23,6 +22,7 @@ from index import StreamRow
 from recorder.overload import TEXT, WORD, Overload, Standing
 from recorder.prerecord import Ring
 from recorder.replay import replay, ticks_to_rate
+from recorder.storedclock import STEP_US, StoredClock
 from recorder.wallclock import WallClock
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ SENDER_REPORT_TRUST_US: Final = 2_000_000
 WITHOUT_SETS_US_MAX: Final = 60_000_000
 WITHOUT_SETS_BYTES_MAX: Final = 32 << 20
 NO_SETS_TEXT: Final = "pictures come without SPS and PPS, which decoders need; they are kept until these come"
+# A run's media time begins at its wall time; where they part by more, a new run begins, so that either finds the other.
+RUN_DRIFT_US: Final = 300_000_000
 _CLOCK_STATES: Final = {None: ClockState.UNKNOWN, True: ClockState.SYNCED, False: ClockState.UNSYNCED}
 
 
@@ -72,18 +74,21 @@ class Counters:
     fragments: int = 0
     incomplete_units: int = 0
     dropped_gops: int = 0
+    media_jumps: int = 0
     last_frame_us: int = 0
 
 
 @dataclass(slots=True)
 class _Run:
-    """One unbroken media clock: from a camera's PLAY, or a jump in its clock, to the end of either."""
+    """One media clock: from a camera's PLAY, or a leap of stored time, to the end of either."""
 
     video_codec: VideoCodec
     audio: AudioConfig | None
     sender_reports: Callable[[], tuple[tuple[int, int], tuple[int, int]] | None]
     camera_time: Callable[[int], int]
     wall: WallClock
+    marks: int  # of stored time that this run follows; a later one is followed from the next key frame on
+    split: bool = False  # the camera's clock jumped: the next key frame begins another chunk
     wall_to_media_90k: int = 0  # media time of the run = RTP time + this; wall-based at the run's start
     lead_90k: int = 0  # pts − dts of the chunk's first key frame
     video_base_90k: int = 0
@@ -102,7 +107,7 @@ class Pipeline:
         *,
         node: bytes,
         rotation: Rotation,
-        clock: Clock,
+        clock: StoredClock,
         pick_volume: Callable[[VolumeWriter | None], VolumeWriter | None],
         ring: Ring | None = None,
         overload: Overload | None = None,
@@ -110,8 +115,8 @@ class Pipeline:
         self.stream = stream
         self.config = resume.config
         self.counters = Counters()
-        self.last_pts_90k: int | None = None  # RTP time and wall time of the newest stored fragment's first picture
-        self.last_start_us = 0
+        self.last_pts_90k: int | None = None  # media time and node's clock of the newest fragment's first picture
+        self.last_clock_us = 0
         self.undecodable = ""  # why the last fragment could not be stored, for status; and the word for it
         self.waiting_for = ""
         self._resume = resume
@@ -140,6 +145,13 @@ class Pipeline:
         return self._writer
 
     @property
+    def time_error_us(self) -> int:
+        """Bound of how far stored time is from the node's clock; 0 before the first picture."""
+        if self._run is None or not self._run.wall.anchored:
+            return 0
+        return self._run.wall.error_us + abs(self._run.wall.offset_us - self._clock.node_offset_us)
+
+    @property
     def end_us(self) -> int:
         """Where the stream's stored time ends, durable or not; 0 when nothing was ever stored."""
         return self._resume.end_us
@@ -159,7 +171,7 @@ class Pipeline:
         gives the camera's own UTC µs or 0.
         """
         assert self._run is None, "begin_run() inside a run"
-        self._run = _Run(video_codec, audio, sender_reports, camera_time, WallClock(floor_us=self._resume.end_us))
+        self._run = _Run(video_codec, audio, sender_reports, camera_time, WallClock(), self._clock.marks)
         self._resume.run += 1
 
     def end_run(self, cause: GapCause) -> None:
@@ -256,12 +268,11 @@ class Pipeline:
         if run is None:
             return
         if fragment.discontinuity:
-            run = self._restart_run(run)
-        run.wall.observe(
-            fragment.first_pts_90k,
-            fragment.min_delay_us,
-            self._clock.wall_us() - self._clock.monotonic_us(),
-        )
+            self.counters.media_jumps += 1
+            run.split = True
+            run.wall.forget()
+        run.wall.observe(fragment.first_pts_90k, fragment.min_delay_us)
+        self._follow_clock(run, fragment)
         if not self._standby:
             self._store(run, fragment)
         elif self._ring is not None:
@@ -324,12 +335,26 @@ class Pipeline:
         self._absent = self._absent or GapCause.OVERLOAD
         self.undecodable, self.waiting_for = TEXT, WORD
 
-    def _restart_run(self, run: _Run) -> _Run:
-        """The media clock jumped: same camera session, new run."""
-        self.end_run(GapCause.CLOCK if run.chunk is not None else self._absent or GapCause.CLOCK)
-        self.begin_run(run.video_codec, run.audio, run.sender_reports, run.camera_time)
-        assert self._run is not None
-        return self._run
+    def _follow_clock(self, run: _Run, fragment: Fragment) -> None:
+        """Stored time's slewing at once; its leaps, and a camera found to be later than thought, at a key frame."""
+        offset_us, marks = self._clock.offset_us(), self._clock.marks
+        leaps = run.wall.anchored and (run.wall.behind or offset_us - run.wall.offset_us > STEP_US)
+        if not run.wall.anchored or (leaps and fragment.key):
+            run.wall.anchor(fragment.first_pts_90k, offset_us, self._resume.end_us)
+        if leaps and fragment.key:
+            self._begin_media_time(run)
+            if run.chunk is not None:
+                self._seal()
+                self._absent = self._absent or GapCause.CLOCK
+        elif not leaps:
+            run.wall.offset_us = offset_us
+        if fragment.key and marks != run.marks:
+            run.marks, run.split = marks, True
+
+    def _begin_media_time(self, run: _Run) -> None:
+        """Same camera session, new run: its media time begins at the wall time of its first picture."""
+        self._resume.run += 1
+        run.wall_to_media_90k = 0
 
     def _times(self, run: _Run, fragment: Fragment) -> tuple[int, int]:
         start_us = max(run.wall.wall_us(fragment.first_dts_90k + run.lead_90k), self._resume.end_us)
@@ -338,6 +363,7 @@ class Pipeline:
 
     def _append(self, run: _Run, chunk: OpenChunk, fragment: Fragment) -> None:
         start_us, end_us = self._times(run, fragment)
+        clock_us = run.wall.monotonic_us(fragment.first_pts_90k) + self._clock.node_offset_us
         assert self._writer is not None
         accepted = self._writer.append(
             chunk,
@@ -347,6 +373,7 @@ class Pipeline:
             video_base_90k=run.video_base_90k,
             audio_base=self._audio_base(run, fragment),
             camera_us=run.camera_time(fragment.first_pts_90k),
+            clock_us=clock_us,
             gap=self._gap_before(run, fragment, start_us),
         )
         if not accepted:
@@ -354,7 +381,7 @@ class Pipeline:
             return
         self._absent, self.undecodable = None, ""
         self._resume.end_us = end_us
-        self.last_pts_90k, self.last_start_us = fragment.first_pts_90k, start_us
+        self.last_pts_90k, self.last_clock_us = fragment.first_pts_90k, clock_us
         self._count(fragment, end_us)
 
     def _gap_before(self, run: _Run, fragment: Fragment, start_us: int) -> Gap | None:
@@ -383,7 +410,7 @@ class Pipeline:
     def _chunk_is_over(self, run: _Run, fragment: Fragment) -> bool:
         chunk = run.chunk
         assert chunk is not None
-        if chunk.size >= self._rotation.bytes_max or self._slot != self._slot_of(run, fragment):
+        if run.split or chunk.size >= self._rotation.bytes_max or self._slot != self._slot_of(run, fragment):
             return True
         return self._config_of(run, fragment) != self.config
 
@@ -409,9 +436,13 @@ class Pipeline:
             return
         lead_90k = fragment.first_pts_90k - fragment.first_dts_90k
         start_us = max(run.wall.wall_us(fragment.first_pts_90k), self._resume.end_us)
+        apart_us = start_us - ticks_to_us(fragment.first_pts_90k + run.wall_to_media_90k)
+        if run.wall_to_media_90k and abs(apart_us) > RUN_DRIFT_US:
+            self._begin_media_time(run)
         if not run.wall_to_media_90k:
             run.wall_to_media_90k = us_to_90k(start_us) - fragment.first_pts_90k
-        head = self._head(run, writer, config, start_us, fragment.first_dts_90k + run.wall_to_media_90k)
+        origin_90k = fragment.first_dts_90k + run.wall_to_media_90k
+        head = self._head(run, writer, config, start_us, fragment.first_pts_90k, origin_90k)
         try:
             run.chunk = writer.open_chunk(head, config)
         except KeyreelError as error:
@@ -422,16 +453,20 @@ class Pipeline:
         run.lead_90k = lead_90k
         run.video_base_90k = fragment.first_dts_90k
         run.audio_base = None
+        run.split = False
         run.generation = fragment.parameter_generation
         self._resume.next_sequence += 1
         self._resume.epoch = head.epoch
         self._slot = self._slot_of(run, fragment)
         self.config = config
 
-    def _head(self, run: _Run, writer: VolumeWriter, config: StreamConfig, start_us: int, origin_90k: int) -> ChunkHead:
+    def _head(
+        self, run: _Run, writer: VolumeWriter, config: StreamConfig, start_us: int, first_pts_90k: int, origin_90k: int
+    ) -> ChunkHead:
         resume = self._resume
         absent = self._absent is not None and resume.end_us and start_us > resume.end_us
-        synced, error_us = wall_clock_state()
+        clock = self._clock
+        agreed = clock.synced if abs(clock.ahead_us) <= STEP_US else False
         return ChunkHead(
             node=self._node,
             volume=writer.volume.id,
@@ -442,9 +477,9 @@ class Pipeline:
             epoch=resume.epoch + (config != self.config),
             run=resume.run,
             start_us=start_us,
-            monotonic_us=self._clock.monotonic_us(),
-            clock_state=_CLOCK_STATES[synced],
-            clock_error_us=error_us,
+            monotonic_us=run.wall.monotonic_us(first_pts_90k),
+            clock_state=_CLOCK_STATES[agreed],
+            clock_error_us=clock.error_us,
             origin_90k=origin_90k,
             gap_start_us=resume.end_us if absent else 0,
             gap_cause=(self._absent or GapCause.UNKNOWN) if absent else GapCause.UNKNOWN,
@@ -468,7 +503,7 @@ class Pipeline:
 
     def _anchor_audio(self, run: _Run, audio: AudioConfig, fragment: Fragment) -> int:
         zero_us = run.wall.wall_us(run.video_base_90k)
-        arrival_us = fragment.audio_first_arrival_us + self._clock.wall_us() - self._clock.monotonic_us()
+        arrival_us = fragment.audio_first_arrival_us + run.wall.offset_us
         base = fragment.audio_first_ts - (arrival_us - zero_us) * audio.rate_hz // 1_000_000
         reports = run.sender_reports()
         if reports is None:

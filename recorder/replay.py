@@ -82,6 +82,7 @@ def _copy(writer: VolumeWriter, old: OpenChunk, items: list[Held], first: int, d
             video_base_90k=fragment.first_dts_90k,
             audio_base=min(audio_base, one.audio_first_ts) if one.audio_samples else 0,
             camera_us=one.camera_us,
+            clock_us=one.clock_us,
             gap=stored.gap,
         )
         if not accepted:

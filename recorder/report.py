@@ -105,6 +105,8 @@ class Reporter:
             transport=session.transport,
             durable_until_us=self._committer.durable_until_us.get(pipeline.stream.id, 0),
             clock_offset_us=session.clock_offset_us(),
+            time_error_us=pipeline.time_error_us,
+            media_jumps=counters.media_jumps,
         )
         if self.retention is not None:
             self.retention.describe_stream(pipeline.stream.id, pipeline.writer, status)

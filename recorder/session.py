@@ -114,6 +114,7 @@ class Session:
         self._builder: FragmentBuilder | None = None
         self._task: asyncio.Task[None] | None = None
         self._past_packets = (0, 0, 0, 0)
+        self._void_report: tuple[int, int] | None = None  # of before the camera's clock jumped
 
     @property
     def transport(self) -> str:
@@ -217,7 +218,7 @@ class Session:
         pipeline_end_us = self.pipeline.counters.last_frame_us
         pts_90k = self.pipeline.last_pts_90k
         camera_us = self._camera_time(pts_90k) if pts_90k is not None and pipeline_end_us else 0
-        return camera_us - self.pipeline.last_start_us if camera_us else None
+        return camera_us - self.pipeline.last_clock_us if camera_us else None
 
     def packet_totals(self) -> tuple[int, int, int, int]:
         """(packets, lost, reordered, metadata packets) over all connections of this session."""
@@ -327,6 +328,8 @@ class Session:
         self.pipeline.end_run(GapCause.OFFLINE)
 
     def _on_fragment(self, fragment: Fragment) -> None:
+        if fragment.discontinuity:
+            self._void_report = self._video_report()
         self.pipeline.on_fragment(fragment)
         if self.state == "standby":
             return
@@ -347,13 +350,21 @@ class Session:
     # -- RTCP -------------------------------------------------------------------------------------------------------
 
     def _sender_reports(self) -> tuple[tuple[int, int], tuple[int, int]] | None:
-        if self.client is None or self.tracks is None or self.tracks.audio is None:
+        """Both tracks' reports in media time."""
+        builder, video = self._builder, self._video_report()
+        if self.client is None or self.tracks is None or self.tracks.audio is None or builder is None:
             return None
-        video = self.client.sender_report(self.tracks.video.index)
         audio = self.client.sender_report(self.tracks.audio.index)
-        return (video, audio) if video is not None and audio is not None else None
+        if video is None or video == self._void_report or audio is None:
+            return None
+        return (video[0], video[1] + builder.video_shift_90k), (audio[0], audio[1] + builder.audio_shift)
+
+    def _video_report(self) -> tuple[int, int] | None:
+        return self.client.sender_report(self.tracks.video.index) if self.client and self.tracks else None
 
     def _camera_time(self, pts_90k: int) -> int:
-        """The camera's own clock at a media time, UTC µs; 0 until RTCP told."""
-        report = self.client.sender_report(self.tracks.video.index) if self.client and self.tracks else None
-        return 0 if report is None else report[0] + ticks_to_us(pts_90k - report[1])
+        """The camera's own clock at a media time, UTC µs; 0 until RTCP told, also anew after a jump."""
+        report = self._video_report()
+        if report is None or report == self._void_report or self._builder is None:
+            return 0
+        return report[0] + ticks_to_us(pts_90k - self._builder.video_shift_90k - report[1])

@@ -163,28 +163,59 @@ def test_dts_ascends_whatever_the_camera_says(steps: list[int]) -> None:
     run: list[int] = []
     for fragment in fragments:
         dts = [row[0] for row in fragment.video_table()]
-        run = dts if fragment.discontinuity else run + dts
+        run += dts
         assert all(a < b for a, b in itertools.pairwise(run))
         assert fragment.end_dts_90k > dts[-1]
     assert sum(f.video_samples for f in fragments) == len(steps)
 
 
-def test_a_jump_of_the_media_clock_starts_a_new_run() -> None:
-    for jump, arrival in ((20 * 90_000, 0), (-20 * 90_000, 0), (0, 20_000_000), (-3 * 90_000, 0)):
+def test_a_jump_of_the_media_clock_is_bridged_by_arrival() -> None:
+    """Ahead and back, by seconds and by hours: the pictures after it come as long after the last as they arrived."""
+    for jump_s in (2, 20, 3600 * 13, -3, -20, -3600 * 13):
         feed = Feed()
         feed.push(0, SPS, PPS, idr())
         feed.push(1, slice_())
-        feed.builder.push_video(1_000_000 + 2 * FRAME + jump, 80_000 + arrival, sample(slice_()))
+        for i in range(2, 5):
+            feed.builder.push_video(1_000_000 + i * FRAME + jump_s * 90_000, i * 40_000, sample(slice_()))
         first, second = feed.finish()
-        assert (first.discontinuity, second.discontinuity) == (False, True), (jump, arrival)
+        assert (first.discontinuity, second.discontinuity) == (False, True), jump_s
+        rows = first.video_table() + second.video_table()
+        assert [row[1] for row in rows] == [1_000_000 + i * FRAME for i in range(5)]
+        assert feed.builder.video_shift_90k == -jump_s * 90_000
 
 
-def test_a_key_frame_back_in_time_starts_a_new_run() -> None:
+def test_a_late_picture_is_no_jump() -> None:
+    """After a stall of 20 s the pictures of that time come at once, then those of now."""
+    feed = Feed()
+    feed.push(0, SPS, PPS, idr())
+    for i in range(1, 40):
+        feed.push(i, slice_(), arrival=500)
+    feed.push(500, slice_())
+    assert not any(f.discontinuity for f in feed.finish())
+    assert feed.builder.video_shift_90k == 0
+
+
+def test_a_slow_cameras_jump_is_seen_after_a_week() -> None:
+    fragments: list[Fragment] = []
+    builder = FragmentBuilder("h265", fragments.append)
+    slow_us = 1_000_500  # of ours in a second of the camera's
+    last = 7 * 86_400
+    for second in range(last):
+        builder.push_video(second * 90_000, second * slow_us, sample(b"\x02\x01bb"))
+        fragments.clear()
+    assert builder.video_shift_90k == 0
+    builder.push_video((last + 2) * 90_000, last * slow_us, sample(b"\x02\x01bb"))
+    assert builder.video_shift_90k == pytest.approx(-2 * 90_000, abs=200)
+
+
+def test_a_key_frame_back_in_time_is_bridged() -> None:
     feed = Feed()
     for i in range(20):
         feed.push(i, slice_())
     feed.push(5, SPS, PPS, idr(), arrival=20)
-    assert [f.discontinuity for f in feed.finish()] == [False, True]
+    first, second = feed.finish()
+    assert (first.discontinuity, second.discontinuity) == (False, True)
+    assert second.first_pts_90k == 1_000_000 + 20 * FRAME
 
 
 def test_a_pause_that_arrival_confirms_is_no_jump() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from base.clock import SimulatedClock
+from base.clock import SimulatedClock, WallClockState
 from base.errors import VolumeError
 from chunks.records import FragmentStored, Gap, GapCause
 from chunks.volume import Volume
@@ -20,6 +20,7 @@ from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.prerecord import Ring, RingBudget
 from recorder.startup import Past, chunk_reader
+from recorder.storedclock import StoredClock
 from simcam.encode import LoopSpec, make_loop
 from simcam.loop import Track, nal_kind
 from simcam.stamps import split_sample
@@ -34,7 +35,9 @@ class Bench:
     """A pipeline with everything below it real, and a camera that is only a clock."""
 
     def __init__(self, folder: Path, *, chunk_s: int = 3600, queue_bytes_max: int = 64 << 20) -> None:
-        self.clock = SimulatedClock()
+        self.clock = SimulatedClock(wall_us=1_790_000_000_000_000)
+        self.synced: bool | None = False
+        self.stored = StoredClock(self.clock, kernel=lambda: WallClockState(self.synced, 0))
         self.folder = folder
         self.volume = Volume.create(folder / "media", NODE)
         self.index = Index.open(folder / "index", create=True)
@@ -61,7 +64,7 @@ class Bench:
             past,
             node=NODE,
             rotation=Rotation(chunk_s * 1_000_000, 1 << 30),
-            clock=self.clock,
+            clock=self.stored,
             pick_volume=lambda _: self.writer,
             ring=self.ring,
         )

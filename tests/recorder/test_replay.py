@@ -22,6 +22,7 @@ from native.fragment import FragmentBuilder
 from recorder.committer import Committer
 from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.startup import Past
+from recorder.storedclock import StoredClock
 from simcam.encode import LoopSpec, make_loop
 
 SPEC = LoopSpec(codec="h264", width=160, height=90, fps=10, gop=10, seconds=4)
@@ -44,7 +45,7 @@ class Two:
         stream = self.committer.call(lambda t: t.ensure_stream("gate.main")).result()
         self.taking: list[VolumeWriter] = list(self.writers)
         self.pipeline = Pipeline(
-            stream, Resume(), node=NODE, rotation=Rotation(3_600_000_000, 1 << 30), clock=self.clock,
+            stream, Resume(), node=NODE, rotation=Rotation(3_600_000_000, 1 << 30), clock=StoredClock(self.clock),
             pick_volume=self._pick,
         )  # fmt: skip
         self.stream = stream
