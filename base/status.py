@@ -35,6 +35,7 @@ class StreamFigures(msgspec.Struct, kw_only=True):
     lost_packets: int = 0
     reordered_packets: int = 0
     dropped_gops: int = 0
+    media_jumps: int = 0  # of the camera's RTP timestamps
     reconnects: int = 0
     stored_bytes: int = 0
     held_bytes: int = 0  # of that, what holds keep
@@ -57,7 +58,6 @@ class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
     durable_until_us: int = 0
     clock_offset_us: int | None = None  # camera's clock minus ours, when RTCP told
     time_error_us: int = 0  # bound of stored time's distance to the node's clock
-    media_jumps: int = 0  # of the camera's RTP timestamps
 
 
 VolumeState = Literal["ok", "suspect", "draining", "quarantined"]

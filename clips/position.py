@@ -68,9 +68,10 @@ def time_of_media(snapshot: Snapshot, store: ChunkStore, stream_id: int, media_9
         i = int(np.searchsorted(table.tfdt_90k, within, "right")) - 1
         if i < 0:
             continue
-        time_us = int(table.wall_us[i]) + (within - int(table.tfdt_90k[i]) - int(table.video_cts[0])) * 100 // 9
-        if time_us < int(table.end_us[i]):
-            return time_us
+        start_us, end_us = int(table.wall_us[i]), int(table.end_us[i])
+        past_us = (within - int(table.tfdt_90k[i]) - int(table.video_cts[0])) * 100 // 9
+        if past_us < (end_us - start_us) * 10 // 9:  # stored time that is ahead runs a tenth slower than media time
+            return min(start_us + past_us, end_us - 1)
         break
     raise NotFound(
         f"nothing is recorded at media time {media_90k}; it counts 1/90000 s as tfdt of served fragments does",

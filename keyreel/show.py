@@ -13,7 +13,7 @@ import msgspec
 from base.clock import wall_us
 from base.datadir import DataDir
 from base.errors import NotFound, UserError
-from base.status import OverloadStatus, RecorderStatus, StreamStatus, read_status
+from base.status import ClockStatus, OverloadStatus, RecorderStatus, StreamStatus, read_status
 from base.units import US, format_time, parse_time
 from index import Index, Snapshot
 from keyreel.cameras import open_index
@@ -21,13 +21,20 @@ from keyreel.output import bytes_text, print_json, rate_text, span_text, table
 
 STALE_US: Final = 5 * US  # the recorder writes its status once a second
 DAY_US: Final = 86_400 * US
+CLOCK_WORDS: Final = {
+    "not-set": "never set",
+    "ahead": "set back",
+    "step-not-followed": "stepped ahead too far to be believed; set it right, or raise clock_step_max_s and restart",
+    "unsynced": "not synchronised",
+    "stepped": "stepped in the last hour",
+}
 STREAM_HEAD: Final = ["stream", "state", "codec", "span", "bit rate", "lost", "watermark", "detail"]
 
 
 def live_status(datadir: DataDir) -> RecorderStatus | None:
     """The recorder's last word, if it is alive and has spoken in the last seconds."""
     status = read_status(datadir.run_path) if datadir.locked() else None
-    return status if status is not None and wall_us() - status.updated_us < STALE_US else None
+    return status if status is not None and abs(wall_us() - status.updated_us) < STALE_US else None
 
 
 def stream_report(snapshot: Snapshot, name: str, enabled: bool, status: StreamStatus | None) -> dict[str, Any]:
@@ -64,6 +71,8 @@ def show_status(data: Path, as_json: bool) -> None:
         print_json({"node": datadir.node_id.hex(), "recorder": recorder, "streams": streams})
         return
     print(f"recorder: {processes_text(status)}")
+    if status is not None and status.clock is not None and not status.clock.trusted:
+        print(f"clock: {clock_text(status.clock)}")
     for volume in status.volumes if status else []:
         why = f" ({volume.reason}): {volume.detail}" if volume.reason else ""
         kept = f", keeps {volume.days_kept:.1f} days" if volume.days_kept is not None else ""
@@ -95,6 +104,13 @@ def processes_text(status: RecorderStatus | None) -> str:
     return f"process{'es' if len(status.running) > 1 else ''} {pids}" + (f"; silent: worker {silent}" if silent else "")
 
 
+def clock_text(clock: ClockStatus) -> str:
+    """Why the node's clock is not trusted, and how far stored time is from it."""
+    apart_s, said = abs(clock.ahead_us) / US, CLOCK_WORDS.get(clock.reason, clock.reason)
+    apart = f"; stored time is {apart_s:,.1f} s {'ahead of' if clock.ahead_us > 0 else 'behind'} it"
+    return f"{said}{apart if apart_s > 1 else ''}; nothing is deleted by age"
+
+
 def stream_line(stream: dict[str, Any]) -> list[str]:
     """One stream as the cells of a table: span, bit rate, loss, watermark."""
     until = stream["durable_until"]
@@ -115,12 +131,12 @@ def show_timeline(
     data: Path, name: str, start: str | None, end: str | None, resolution_s: float, as_json: bool
 ) -> None:
     """Print spans and gaps of one stream."""
-    end_us = parse_time(end) if end else wall_us()
-    start_us = parse_time(start) if start else end_us - DAY_US
-    if end_us <= start_us:
-        raise UserError("the end is not after the start; give an --end later than --start", reason="bad-range")
     with open_index(data) as index, index.read() as snapshot:
         stream_id = stream_id_of(snapshot, name)
+        end_us = parse_time(end) if end else max(wall_us(), snapshot.durable_until(stream_id))
+        start_us = parse_time(start) if start else end_us - DAY_US
+        if end_us <= start_us:
+            raise UserError("the end is not after the start; give an --end later than --start", reason="bad-range")
         answer = snapshot.timeline(stream_id, start_us, end_us, round(resolution_s * US))
     spans = [{"start": format_time(a), "end": format_time(b)} for a, b in answer.spans]
     gaps = [

@@ -19,7 +19,7 @@ from base.clock import wall_us
 from base.status import OverloadCause, RecorderStatus, VolumeState
 from playback.calls import Ask, NoQuery
 from playback.context import INDEX_LANE, Bound, Context
-from playback.streams import FRESH_US
+from playback.streams import FRESH_US, stored_now_us
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS_S: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -56,6 +56,7 @@ _STREAM_COUNTERS: Final = (
     ("packets", "RTP packets received"),
     ("lost_packets", "RTP packets lost"),
     ("dropped_gops", "GOPs dropped to keep a bound"),
+    ("media_jumps", "Jumps of the camera's RTP timestamps, bridged by arrival"),
     ("reconnects", "Times the camera was reconnected"),
 )
 
@@ -112,12 +113,13 @@ class _RecorderCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         status = self._context.recorder_status()
         now_us = wall_us()
-        speaks = status is not None and now_us - status.updated_us < FRESH_US
+        speaks = status is not None and abs(now_us - status.updated_us) < FRESH_US
         up = status is not None and speaks and not status.silent
         yield GaugeMetricFamily("keyreel_recorder_up", "1 while all recorder processes report", value=float(up))
         if status is not None and speaks:
             yield from _worker_metrics(status)
-            yield from _stream_metrics(status, now_us)
+            yield from _stream_metrics(status, stored_now_us(status, now_us))
+            yield from _clock_metrics(status)
             yield from _volume_metrics(status)
             yield from _overload_metrics(status)
 
@@ -162,6 +164,19 @@ def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
         for stream in status.streams:
             counter.add_metric((stream.name,), float(getattr(stream, field)))
         yield counter
+
+
+def _clock_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    clock = status.clock
+    if clock is None:
+        return
+    text = "1 while the age of footage can be told: clock synchronised, followed, not stepped in the last hour"
+    yield GaugeMetricFamily("keyreel_clock_trusted", text, value=float(clock.trusted))
+    text = "Stored time minus the node's clock"
+    yield GaugeMetricFamily("keyreel_clock_ahead_seconds", text, value=clock.ahead_us / 1e6)
+    text = "Bound of stored time's error, 0 unknown"
+    yield GaugeMetricFamily("keyreel_clock_error_seconds", text, value=clock.error_us / 1e6)
+    yield CounterMetricFamily("keyreel_clock_steps", "Steps of the node's clock", value=clock.steps)
 
 
 def _overload_metrics(status: RecorderStatus) -> Iterator[Metric]:

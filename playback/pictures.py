@@ -36,7 +36,7 @@ async def frame(ask: Ask[FrameQuery, None]) -> web.Response:
         return frame_jpeg(snapshot, store, stream_id, moment_us, exact=query.exact, width=query.width)
 
     def pick(snapshot: Snapshot, stream_id: int) -> Iterable[ChunkRow | None]:
-        key = snapshot.seek(stream_id, wall_us() if at_us is None else at_us)
+        key = snapshot.seek(stream_id, snapshot.durable_until(stream_id) if at_us is None else at_us)
         return () if key is None else (snapshot.chunk(stream_id, key.sequence),)
 
     jpeg, time_us = await read_media(

@@ -48,6 +48,19 @@ class StreamView(StreamFigures, kw_only=True):
     retry_at: MomentText | None = None
     last_frame: MomentText | None = None
     clock_offset_ms: float | None = None
+    time_error_ms: Annotated[float, Meta(description="bound of stored time's distance to the node's clock, ms")] = 0.0
+
+
+class ClockView(msgspec.Struct, kw_only=True):
+    """The node's clock and stored time, the time under which pictures are filed and asked for."""
+
+    trusted: Annotated[bool, Meta(description="false: the age of footage cannot be told, nothing is deleted by age")]
+    reason: Annotated[str, Meta(description="not-set, ahead, step-not-followed, unsynced, stepped")] = ""
+    synced: Annotated[bool | None, Meta(description="the kernel's word; null when it cannot be asked")] = None
+    ahead_s: Annotated[float, Meta(description="stored time minus the node's clock, s")] = 0.0
+    error_s: Annotated[float, Meta(description="bound of stored time's error, s; 0 unknown")] = 0.0
+    steps: Annotated[int, Meta(description="steps of the node's clock since the recorder started")] = 0
+    last_step_s: Annotated[float, Meta(description="how far the last one went, s")] = 0.0
 
 
 class RecorderView(msgspec.Struct, kw_only=True):
@@ -61,6 +74,7 @@ class RecorderView(msgspec.Struct, kw_only=True):
     silent: Annotated[list[int], Meta(description="workers that do not report; their streams are unknown")] = (
         msgspec.field(default_factory=list)
     )
+    clock: ClockView | None = None
 
 
 class VolumeView(VolumeFigures, kw_only=True):

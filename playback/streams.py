@@ -12,12 +12,12 @@ from typing import Final, NamedTuple
 from base.clock import wall_us
 from base.errors import KeyreelError, NotFound, UserError
 from base.media import StreamConfig
-from base.status import RecorderStatus, StreamFigures, StreamStatus
+from base.status import ClockStatus, RecorderStatus, StreamFigures, StreamStatus
 from base.units import US, format_time
 from clips.fmp4 import derived_tracks, mime_type
 from index import Snapshot, StreamRow
 from playback.calls import Ask, NoQuery
-from playback.schema import RecorderView, StreamsView, StreamView
+from playback.schema import ClockView, RecorderView, StreamsView, StreamView
 
 FRESH_US: Final = 5 * US  # older status means the recorder is gone or stuck
 
@@ -58,13 +58,31 @@ def recorder_view(status: RecorderStatus | None, now_us: int) -> RecorderView:
     if status is None:
         return RecorderView(running=False)
     return RecorderView(
-        running=now_us - status.updated_us < FRESH_US,
+        running=abs(now_us - status.updated_us) < FRESH_US,
         updated=moment(status.updated_us),
         started=moment(status.started_us),
         version=status.version,
         workers=status.workers,
         silent=status.silent,
+        clock=_clock(status.clock) if status.clock is not None else None,
     )
+
+
+def _clock(clock: ClockStatus) -> ClockView:
+    return ClockView(
+        trusted=clock.trusted,
+        reason=clock.reason,
+        synced=clock.synced,
+        ahead_s=clock.ahead_us / US,
+        error_s=clock.error_us / US,
+        steps=clock.steps,
+        last_step_s=clock.last_step_us / US,
+    )
+
+
+def stored_now_us(status: RecorderStatus | None, now_us: int) -> int:
+    """The stored time of this moment: what pictures that come now are filed under."""
+    return now_us + (status.clock.ahead_us if status is not None and status.clock is not None else 0)
 
 
 async def streams(ask: Ask[NoQuery, None]) -> StreamsView:
@@ -81,7 +99,8 @@ async def streams(ask: Ask[NoQuery, None]) -> StreamsView:
         names = sorted(recorded | registered | known.keys())
         return [_view(snapshot, name, rows.get(name), known.get(name), recorder) for name in names]
 
-    return StreamsView(now=format_time(now_us), recorder=recorder, streams=await ask.context.read(collect))
+    now = format_time(stored_now_us(status, now_us))
+    return StreamsView(now=now, recorder=recorder, streams=await ask.context.read(collect))
 
 
 async def stream(ask: Ask[NoQuery, None]) -> StreamView:
@@ -125,6 +144,7 @@ def _view(
         view.since, view.retry_at = moment(status.since_us), moment(status.retry_at_us)
         if status.clock_offset_us is not None:
             view.clock_offset_ms = status.clock_offset_us / 1000
+        view.time_error_ms = status.time_error_us / 1000
     return view
 
 

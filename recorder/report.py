@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from base.clock import monotonic_us
 from base.media import VideoConfig
 from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
 from chunks.codecs import codec_string, dimensions
@@ -74,7 +75,7 @@ class Reporter:
             index_behind_chunks=self._committer.behind,
             clock=fleet.stored.status(),
             index=self._care.status,
-            streams=[self._stream(now_us, session) for session in fleet.sessions.values()],
+            streams=[self._stream(session) for session in fleet.sessions.values()],
             volumes=self._volume_states(),
             media_bytes=used_bytes,
             media_bytes_max=bound_bytes,
@@ -83,10 +84,10 @@ class Reporter:
         )
         write_status(self._run_path, status)
 
-    def _stream(self, now_us: int, session: Session) -> StreamStatus:
+    def _stream(self, session: Session) -> StreamStatus:
         pipeline = session.pipeline
         counters = pipeline.counters
-        bitrate, frame_rate = self._rates(pipeline.stream.name, now_us, counters.media_bytes, counters.frames)
+        bitrate, frame_rate = self._rates(pipeline.stream.name, monotonic_us(), counters.media_bytes, counters.frames)
         status = StreamStatus(
             name=pipeline.stream.name,
             state=session.state,

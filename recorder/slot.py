@@ -61,6 +61,7 @@ class Slot:
         self.reason = "opening"
         self.detail = ""
         self.since_us = wall_us()
+        self._since_s = time.monotonic()
         self.free_bytes = 0
         self.total_bytes = 0
         self.answered = threading.Event()  # set when the first look has told something
@@ -87,7 +88,7 @@ class Slot:
     @property
     def state(self) -> VolumeState:
         """The published state."""
-        if self.reason == "hung" and wall_us() - self.since_us < QUARANTINED_S * 1e6:
+        if self.reason == "hung" and time.monotonic() - self._since_s < QUARANTINED_S:
             return "suspect"
         if self.reason:
             return "quarantined"
@@ -128,7 +129,7 @@ class Slot:
 
     def _enter(self, reason: str, detail: str) -> None:
         if reason != self.reason:
-            self.since_us = wall_us()
+            self.since_us, self._since_s = wall_us(), time.monotonic()
             if reason:
                 log.error("volume takes no media", volume=str(self.path), reason=reason, detail=detail)
             else:
