@@ -19,6 +19,7 @@ from chunks.codecs import decodable
 from chunks.records import ChunkHead, ClockState, Gap, GapCause
 from chunks.writer import Held, OpenChunk, VolumeWriter
 from index import StreamRow
+from recorder.lipsync import anchor_audio
 from recorder.overload import TEXT, WORD, Overload, Standing
 from recorder.prerecord import Ring
 from recorder.replay import replay, ticks_to_rate
@@ -28,8 +29,6 @@ from recorder.wallclock import WallClock
 if TYPE_CHECKING:
     from native.moof import Fragment
 
-# RTCP's word on lip sync is taken when it is this near to what arrival says; farther off, the camera's NTP is nonsense.
-SENDER_REPORT_TRUST_US: Final = 2_000_000
 # Of pictures whose parameter sets have not come, whole GOPs of this time are kept, and never more than these bytes.
 WITHOUT_SETS_US_MAX: Final = 60_000_000
 WITHOUT_SETS_BYTES_MAX: Final = 32 << 20
@@ -491,25 +490,11 @@ class Pipeline:
             self._writer.seal(self._run.chunk)
             self._run.chunk = None
 
-    # -- audio --------------------------------------------------------------------------------------------------------
-
     def _audio_base(self, run: _Run, fragment: Fragment) -> int:
         """RTP time of the audio track at the chunk's time zero; fixed for a chunk, so sound never steps inside one."""
         if run.audio is None or not fragment.audio_samples:
             return 0
         if run.audio_base is None:
-            run.audio_base = self._anchor_audio(run, run.audio, fragment)
+            reports, rate_hz = run.sender_reports(), run.audio.rate_hz
+            run.audio_base = anchor_audio(run.wall, run.video_base_90k, rate_hz, fragment, reports)
         return min(run.audio_base, fragment.audio_first_ts)
-
-    def _anchor_audio(self, run: _Run, audio: AudioConfig, fragment: Fragment) -> int:
-        zero_us = run.wall.wall_us(run.video_base_90k)
-        arrival_us = fragment.audio_first_arrival_us + run.wall.offset_us
-        base = fragment.audio_first_ts - (arrival_us - zero_us) * audio.rate_hz // 1_000_000
-        reports = run.sender_reports()
-        if reports is None:
-            return base
-        (video_ntp_us, video_rtp), (audio_ntp_us, audio_rtp) = reports
-        zero_ntp_us = video_ntp_us + ticks_to_us(run.video_base_90k - video_rtp)
-        told = audio_rtp + (zero_ntp_us - audio_ntp_us) * audio.rate_hz // 1_000_000
-        off_us = abs(told - base) * 1_000_000 // audio.rate_hz
-        return told if off_us <= SENDER_REPORT_TRUST_US else base
