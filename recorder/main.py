@@ -23,6 +23,7 @@ from chunks.records import StoredRecord
 from chunks.volume import Volume
 from chunks.writer import VolumeWriter
 from index import Index
+from recorder.carried import CarriedOffset
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.indexcare import IndexCare
@@ -71,6 +72,7 @@ class Recorder:
             share=share,
         )
         self._claims = StreamClaims(datadir.run_path)
+        self._carried = CarriedOffset(datadir.run_path)
         self._lag_s = 0.0
         self._care = IndexCare(
             self._index, self._node, self._committer, self._past,
@@ -88,6 +90,7 @@ class Recorder:
         stored = StoredClock(
             self._clock,
             newest_us=self._past.newest_us(),
+            carried_us=self._carried.read(),
             step_max_us=self._config.recorder.clock_step_max_s * US,
             vouched=self._config.recorder.clock_vouched,
         )
@@ -166,6 +169,7 @@ class Recorder:
     def _report(self) -> None:
         try:
             self._reporter.write(self._clock.wall_us(), self._lag_s, self.fleet)
+            self._carried.write(self.fleet.stored.offset_us())
         except OSError as error:
             log.error("status file cannot be written; recording goes on", error=str(error))
         self._lag_s = 0.0

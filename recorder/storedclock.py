@@ -34,13 +34,18 @@ PLAUSIBLE_US: Final = 1_735_689_600 * US  # 2025-01-01: an earlier wall clock ha
 
 
 class StoredClock:
-    """A `Clock` whose wall time is stored time. `newest_us` is where the stored past of all streams ends."""
+    """A `Clock` whose wall time is stored time.
+
+    `newest_us` is where the stored past of all streams ends; `carried_us` is stored minus monotonic time as an earlier
+    process of this boot had it.
+    """
 
     def __init__(
         self,
         clock: Clock,
         *,
         newest_us: int = 0,
+        carried_us: int | None = None,
         step_max_us: int = 86_400 * US,
         vouched: bool = False,
         kernel: Callable[[], WallClockState] = wall_clock_state,
@@ -58,7 +63,9 @@ class StoredClock:
         self._step_us = 0
         self._stepped_us: int | None = None  # monotonic time of the last step
         self._hold_until_us = 0
-        if newest_us:
+        if carried_us is not None and newest_us and carried_us + self._looked_us >= newest_us:
+            self._carry_on(carried_us)
+        elif newest_us:
             self._begin_at(newest_us)
 
     # -- a Clock ------------------------------------------------------------------------------------------------------
@@ -138,6 +145,13 @@ class StoredClock:
         )
 
     # -- following ----------------------------------------------------------------------------------------------------
+
+    def _carry_on(self, offset_us: int) -> None:
+        """As if this process had run all the time, so that the absence before it is as long as it was."""
+        self._offset_us = offset_us
+        if abs(self.ahead_us) > STEP_US:
+            self._note_step(-self.ahead_us)
+            self._follow(0)
 
     def _begin_at(self, newest_us: int) -> None:
         """Go on after a stored past that the node's clock may contradict."""

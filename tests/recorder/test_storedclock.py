@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from base.clock import WallClockState
 from base.units import US
+from recorder.carried import BOOT_ID, FILE_NAME, CarriedOffset
 from recorder.storedclock import (
     HOLD_US,
     LOOK_US,
@@ -169,6 +172,36 @@ def test_a_start_goes_on_where_the_archive_ends() -> None:
     assert stored.steps == 1
 
 
+def test_a_restart_carries_stored_time_on(tmp_path: Path) -> None:
+    """Down for a minute while the clock is an hour back: the absence is a minute long, stored time leaps nowhere."""
+    node = Node(synced=False)
+    stored = node.stored()
+    node.wall -= HOUR_US
+    node.let_pass(stored, 10 * US)
+    newest_us = stored.wall_us()
+    CarriedOffset(tmp_path).write(stored.offset_us())
+    node.wall += 60 * US
+    node.monotonic += 60 * US
+    carried_us = CarriedOffset(tmp_path).read()
+    again = StoredClock(node, newest_us=newest_us, carried_us=carried_us, kernel=node.kernel)
+    assert again.wall_us() == newest_us + 60 * US
+    assert again.ahead_us == HOUR_US
+    node.wall += HOUR_US
+    later = StoredClock(node, newest_us=newest_us, carried_us=carried_us, kernel=node.kernel)
+    assert (later.ahead_us, later.wall_us()) == (0, node.wall)
+
+
+def test_what_another_boot_carried_is_not_taken(tmp_path: Path) -> None:
+    carried = CarriedOffset(tmp_path)
+    carried.write(5)
+    assert carried.read() == 5
+    text = (tmp_path / FILE_NAME).read_text()
+    (tmp_path / FILE_NAME).write_text(text.replace(BOOT_ID.read_text().strip(), "another"))
+    assert carried.read() is None
+    (tmp_path / FILE_NAME).write_text("{")
+    assert carried.read() is None
+
+
 def test_a_start_in_1970_goes_on_where_the_archive_ends() -> None:
     node = Node(wall_us=1000 * US, synced=False)
     stored = node.stored(newest_us=WALL_US)
@@ -242,7 +275,8 @@ def test_stored_time_never_goes_back(doings: list[tuple[int, int, bool, bool]]) 
         node.wall = max(node.wall + passed_us + step_us, 0)
         node.synced = synced
         if restart:
-            stored = node.stored(newest_us=before_us)
+            carried_us = stored.offset_us() if synced else None
+            stored = StoredClock(node, newest_us=before_us, carried_us=carried_us, kernel=node.kernel)
         now_us = stored.wall_us()
         assert now_us >= before_us
         if passed_us >= LOOK_US and abs(stored.ahead_us) > STEP_US:
