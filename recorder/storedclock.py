@@ -10,6 +10,7 @@ Wall minus monotonic is constant but for steps: the kernel's clock discipline tu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -57,6 +58,7 @@ class StoredClock:
         self._vouched = vouched
         self._kernel = kernel
         self._state = kernel()
+        self._lock = threading.Lock()
         self._looked_us = clock.monotonic_us()
         self._node_us = self._read()  # wall − monotonic of the node
         self._offset_us = self._node_us  # stored − monotonic
@@ -177,6 +179,11 @@ class StoredClock:
         return offset_us
 
     def _look(self) -> None:
+        if self._clock.monotonic_us() - self._looked_us >= LOOK_US:
+            with self._lock:  # whoever deletes asks from a thread of its own
+                self._look_anew()
+
+    def _look_anew(self) -> None:
         now_us = self._clock.monotonic_us()
         passed_us = now_us - self._looked_us
         if passed_us < LOOK_US:
