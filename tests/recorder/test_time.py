@@ -265,4 +265,6 @@ async def test_whatever_happens_to_clocks_stored_time_ascends(
     assert all(before[1] <= after[0] for before, after in pairwise(spans))
     covered = sorted([(a, b) for a, b in spans] + [(a, b) for a, b, _ in gaps])
     holes = [after[0] - before[1] for before, after in pairwise(covered)]
-    assert all(0 <= hole <= 250_000 for hole in holes), holes
+    # A clock back by less than 2 s looks like reordering, and the next chunk begins later by the depth learnt from it.
+    hole_us_max = 1_250_000 if ("jump", -1) in doings else 250_000
+    assert all(0 <= hole <= hole_us_max for hole in holes), holes
