@@ -98,7 +98,7 @@ class FragmentedClip:
     def _runs(self, piece: Piece, i: int, until_90k: int) -> Iterator[_Run]:
         """What of the i-th stored fragment belongs to the clip."""
         table = piece.chunk.table
-        data = memoryview(self._plan.store.fragment(self._plan.stream_name, piece.chunk.row, i))
+        data = memoryview(self._plan.store.fragment(piece.chunk, i))
         base, count = int(table.video_first[i]), int(table.video_count[i])
         low, high = max(base, piece.video[0]), min(base + count, piece.video[1])
         if self._plan.pictures and low < high:

@@ -98,8 +98,8 @@ class ClipFile:
             size -= len(piece)
 
     def _fragment(self, index: int) -> bytes:
-        row = self._rows[int(self._regions.piece[index])]
-        return self._store.fragment(self._stream_name, row, int(self._regions.fragment[index]))
+        chunk = self._store.open(self._stream_name, self._rows[int(self._regions.piece[index])])
+        return self._store.fragment(chunk, int(self._regions.fragment[index]))
 
 
 def _head(kind: bytes, plan: ClipPlan, video: Track | None, audio: Track | None, mdat: bytes) -> bytearray:

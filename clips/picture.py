@@ -79,11 +79,7 @@ def _samples(chunk: OpenChunk, store: ChunkStore, first: int, at_us: int) -> tup
     for i in range(first, last):
         if len(samples) > wanted:
             break
-        try:
-            data = chunk.read_fragment(i)
-        except DamageError:
-            store.mark_damaged(chunk.row, i)
-            raise
+        data = store.fragment(chunk, i)
         offset = int(table.video_at[i] - table.offset[i])
         rows = slice(int(table.video_first[i]), int(table.video_first[i] + table.video_count[i]))
         for size in table.video_size[rows].tolist():

@@ -134,12 +134,12 @@ class ChunkStore:
             )
         return chunk_path(root, stream_name, row.start_us, row.sequence)
 
-    def fragment(self, stream_name: str, row: ChunkRow, i: int) -> bytes:
+    def fragment(self, chunk: OpenChunk, i: int) -> bytes:
         """The checked bytes of one fragment; a damaged one is remembered, so that the next plan leaves it out."""
         try:
-            return self.open(stream_name, row).read_fragment(i)
+            return chunk.read_fragment(i)
         except DamageError:
-            self.mark_damaged(row, i)
+            self.mark_damaged(chunk.row, i)
             raise
 
     def mark_damaged(self, row: ChunkRow, i: int) -> None:
