@@ -17,8 +17,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -26,7 +25,7 @@ from bench.figures import spread_ms
 from bench.footage import LEAN, make
 from bench.harness import cameras, measure, recorder, status_when_recording
 from bench.machine import describe
-from bench.served import Served, stream_path
+from bench.served import Recorded, Served, stream_path
 from bench.sizes import scaled
 
 DAYS = float(os.environ.get("KEYREEL_BENCH_DAYS") or scaled(full=1, smoke=0))
@@ -37,24 +36,15 @@ CLIPS = scaled(full=300, smoke=10)
 CUTS = scaled(full=10, smoke=2)
 
 
-class Busy(NamedTuple):
-    """A node that records and serves."""
-
-    served: Served
-    data: Path
-    first_us: int
-    last_us: int
-
-
 @pytest.fixture(scope="module")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     datadir, first_us, last_us = make(tmp_path_factory.mktemp("busy") / "data", SECONDS, loop=LEAN)
     simcam, urls = cameras(STREAMS, 4_000_000)
     process = recorder(datadir.path, urls)
     try:
         status_when_recording(datadir.path, STREAMS)
         served = Served(datadir.path)
-        yield Busy(served, datadir.path, first_us, last_us)
+        yield Recorded(served, datadir.path, first_us, last_us)
         served.stop()
     finally:
         for one in (process, simcam):
@@ -63,7 +53,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
         shutil.rmtree(datadir.path)
 
 
-def bench_busy_first_byte(benchmark: Any, busy: Busy) -> None:
+def bench_busy_first_byte(benchmark: Any, busy: Recorded) -> None:
     """Budget: p50 ≤ 3 ms, p99 ≤ 50 ms; recording loses nothing. A new connection each."""
     rng = random.Random(8)
     first: list[float] = []
@@ -97,7 +87,7 @@ def bench_busy_first_byte(benchmark: Any, busy: Busy) -> None:
     assert load.dropped == 0
 
 
-def ffmpeg_cuts(busy: Busy, rng: random.Random) -> list[float]:
+def ffmpeg_cuts(busy: Recorded, rng: random.Random) -> list[float]:
     """Seconds of `ffmpeg -ss … -c copy` on the chunk that holds a moment, which it is told."""
     chunks = sorted((busy.data / "media" / "gate.main").glob("*/*.mp4"))
     taken = []

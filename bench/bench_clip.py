@@ -9,15 +9,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from base.media import StreamConfig, VideoConfig
 from bench import fetch
-from bench.footage import make
 from bench.machine import cpu_s, describe
-from bench.served import Served, stream_path
+from bench.served import Recorded, recorded, stream_path
 from bench.sizes import scaled
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, ClockState, FragmentStored, StoredRecord
 from clips import hls
@@ -30,28 +29,18 @@ DAY_S = scaled(full=86_400, smoke=7200)
 DAY_FROM_US = 1_772_328_600_000_000
 
 
-class Hour(NamedTuple):
-    """A playback process over a made recording."""
-
-    served: Served
-    first_us: int
-    last_us: int
-
-
 def clip_path(start_us: int, end_us: int) -> str:
     """Path and query of a clip."""
     return stream_path("gate.main", "clip.mp4", start_us, end_us)
 
 
 @pytest.fixture(scope="module")
-def hour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hour]:
-    datadir, first_us, last_us = make(tmp_path_factory.mktemp("clip") / "data", SECONDS)
-    one = Served(datadir.path)
-    yield Hour(one, first_us, last_us)
-    one.stop()
+def hour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    with recorded(tmp_path_factory.mktemp("clip") / "data", SECONDS) as one:
+        yield one
 
 
-def bench_clip_first_byte(benchmark: Any, hour: Hour) -> None:
+def bench_clip_first_byte(benchmark: Any, hour: Recorded) -> None:
     """Budget: p50 ≤ 3 ms, p99 ≤ 50 ms warm. Ten-second clips at random places, a new connection each."""
     rng = random.Random(1)
     taken: list[float] = []
@@ -125,7 +114,7 @@ def _paper_day(index: Index) -> int:
 
 
 @pytest.mark.parametrize("clients", [1, 50])
-def bench_clip_bytes(benchmark: Any, hour: Hour, clients: int, tmp_path: Path) -> None:
+def bench_clip_bytes(benchmark: Any, hour: Recorded, clients: int, tmp_path: Path) -> None:
     """Budget: ≥ 0.7 × nginx. MB/s and server CPU-s per GB of a clip, and of an equal file from nginx, in turns."""
     length_us = CLIP_S * 1_000_000 // (1 if clients == 1 else 10)
     path = clip_path(hour.first_us + 1_000_000, hour.first_us + 1_000_000 + length_us)

@@ -9,16 +9,16 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 
 from base.units import format_time
 from bench.figures import spread_ms
-from bench.footage import FULL_HD, make
+from bench.footage import FULL_HD
 from bench.machine import describe
-from bench.served import Served, stream_path
+from bench.served import Recorded, recorded, stream_path
 from bench.sizes import scaled
 
 SECONDS = scaled(full=14_400, smoke=120)
@@ -26,26 +26,15 @@ PICTURES = scaled(full=100, smoke=5)
 SHEETS = scaled(full=10, smoke=2)
 
 
-class Footage(NamedTuple):
-    """A playback process over a made recording."""
-
-    served: Served
-    media: Path
-    first_us: int
-    last_us: int
-
-
 @pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Footage]:
-    datadir, first_us, last_us = make(tmp_path_factory.mktemp("picture") / "data", SECONDS, loop=FULL_HD)
-    one = Served(datadir.path)
-    yield Footage(one, datadir.media_path, first_us, last_us)
-    one.stop()
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+    with recorded(tmp_path_factory.mktemp("picture") / "data", SECONDS, FULL_HD) as one:
+        yield one
 
 
-def by_ffmpeg(footage: Footage, scratch: Path) -> float:
+def by_ffmpeg(footage: Recorded, scratch: Path) -> float:
     """Median seconds of `ffmpeg -ss` taking pictures from a chunk file."""
-    chunk = min(footage.media.glob("*/*/*.mp4"))
+    chunk = min((footage.data / "media").glob("*/*/*.mp4"))
     rng, taken = random.Random(7), []
     for _ in range(max(3, PICTURES // 10)):
         at = rng.uniform(0, min(600, SECONDS) - 5)
@@ -56,7 +45,7 @@ def by_ffmpeg(footage: Footage, scratch: Path) -> float:
     return statistics.median(taken)
 
 
-def bench_picture(benchmark: Any, footage: Footage, tmp_path: Path) -> None:
+def bench_picture(benchmark: Any, footage: Recorded, tmp_path: Path) -> None:
     """Budget: ≤ 50 ms for 1080p. Pictures at random moments: the exact one, and its key frame."""
     rng = random.Random(6)
     taken: dict[bool, list[float]] = {True: [], False: []}
@@ -76,7 +65,7 @@ def bench_picture(benchmark: Any, footage: Footage, tmp_path: Path) -> None:
     benchmark.extra_info.update(figures, machine=describe())
 
 
-def bench_contact(benchmark: Any, footage: Footage) -> None:
+def bench_contact(benchmark: Any, footage: Recorded) -> None:
     """Budget: ≤ 1 s for 24 pictures spread over all of it."""
     path = stream_path("gate.main", "contact.jpg", footage.first_us, footage.last_us, count=24)
     benchmark.pedantic(lambda: footage.served.open(path).read(), rounds=SHEETS)

@@ -17,12 +17,9 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from bench.harness import Load, cameras, ffmpegs, measure, recorder, status_when_recording
+from bench.harness import Load, cameras, ffmpegs, judged, measure, recorder, status_when_recording
 from bench.machine import describe
 from bench.sizes import SMOKE, scaled
-from chunks.path import parse_chunk_path
-from simcam.stamps import verify
-from tests.e2e.node import chunk_samples
 
 SECONDS = int(os.environ.get("KEYREEL_BENCH_SECONDS", scaled(full=30, smoke=4)))
 SETTLE_S = scaled(full=10, smoke=1)
@@ -33,19 +30,6 @@ CASES: dict[str, tuple[int, int, Literal["tcp", "udp"]]] = {
     "400 x 4 Mbit/s": (scaled(full=400, smoke=8), 4_000_000, "tcp"),
     "1000 x 1 Mbit/s": (scaled(full=1000, smoke=8), 1_000_000, "tcp"),
 }
-
-
-def judged(data: Path, streams: int) -> tuple[int, int]:
-    """(pictures recorded, pictures missing or wrong) by the stamps in the chunk files."""
-    pictures = wrong = 0
-    for number in range(streams):
-        found = (data / "media" / f"cam{number}.main").glob("*/*.mp4")
-        paths = sorted(found, key=lambda path: parse_chunk_path(path).sequence)
-        samples = [sample for path in paths for sample in chunk_samples(path)]
-        report = verify(samples, "h264")
-        pictures += len(samples)
-        wrong += report.missing_pictures + len(report.mismatches) + report.unstamped + (not samples)
-    return pictures, wrong
 
 
 def scale(data: Path, streams: int, bitrate_bps: int, transport: Literal["tcp", "udp"]) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from typing import Literal
 
 from base.status import RecorderStatus, read_status
 from bench.machine import cpu_s, rss_bytes, written_bytes
+from chunks.path import parse_chunk_path
 from index import Camera, Index
+from simcam.stamps import verify
+from tests.e2e.node import chunk_samples
 
 
 @dataclass
@@ -130,3 +133,16 @@ class Peers:
         used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         size = sum(path.stat().st_size for path in self.folder.glob("*.mp4"))
         return used_s / (size / 1e9) if size else float("nan")
+
+
+def judged(data: Path, streams: int) -> tuple[int, int]:
+    """(pictures recorded, pictures missing or wrong) by the stamps in the chunk files."""
+    pictures = wrong = 0
+    for number in range(streams):
+        found = (data / "media" / f"cam{number}.main").glob("*/*.mp4")
+        paths = sorted(found, key=lambda path: parse_chunk_path(path).sequence)
+        samples = [sample for path in paths for sample in chunk_samples(path)]
+        report = verify(samples, "h264")
+        pictures += len(samples)
+        wrong += report.missing_pictures + len(report.mismatches) + report.unstamped + (not samples)
+    return pictures, wrong

@@ -8,12 +8,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from base.units import format_time
 from bench import fetch
+from bench.footage import LOAD, make
+from simcam.encode import LoopSpec
 
 READY_MAX_S = 60.0
 
@@ -51,6 +55,26 @@ class Served:
         """End the process."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
+
+
+class Recorded(NamedTuple):
+    """A playback process over a data folder, and when its recording begins and ends."""
+
+    served: Served
+    data: Path
+    first_us: int
+    last_us: int
+
+
+@contextmanager
+def recorded(data: Path, seconds: int, loop: LoopSpec = LOAD) -> Iterator[Recorded]:
+    """Make a recording of `gate.main`, and serve it."""
+    datadir, first_us, last_us = make(data, seconds, loop=loop)
+    served = Served(datadir.path)
+    try:
+        yield Recorded(served, datadir.path, first_us, last_us)
+    finally:
+        served.stop()
 
 
 def stream_path(stream: str, call: str, start_us: int, end_us: int, **more: object) -> str:

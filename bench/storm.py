@@ -16,14 +16,11 @@ from typing import Any
 import numpy as np
 
 from base.status import RecorderStatus, read_status
-from bench.harness import recorder
+from bench.harness import judged, recorder
 from bench.machine import cpu_s
-from chunks.path import parse_chunk_path
 from simcam.encode import LoopSpec
 from simcam.server import Outage, SimcamServer
 from simcam.spec import CameraSpec
-from simcam.stamps import verify
-from tests.e2e.node import chunk_samples
 
 LOOP = LoopSpec(width=160, height=90, fps=5, gop=5, seconds=4, bitrate_bps=50_000)
 START_DEADLINE_S = 120.0
@@ -107,7 +104,7 @@ async def storm(data: Path, *, vanish: int, stay: int, how: Outage, outage_s: fl
             if process.poll() is None:
                 process.kill()
                 await asyncio.to_thread(process.wait)
-    result.pictures, result.missing = await asyncio.to_thread(_judge, data, stay)
+    result.pictures, result.missing = await asyncio.to_thread(judged, data, stay)
     return result
 
 
@@ -145,16 +142,3 @@ async def _blow(
         assert not up_s or now_s - up_s < BACK_DEADLINE_S, f"{len(gone) - recording} of {len(gone)} never came back"
     result.cpu_s, result.wall_s = cpu_s(pid) - cpu, time.monotonic() - start_s
     result.handshakes_at_once, result.unplayed_at_once = status.handshakes_peak, leaving.handshakes_max
-
-
-def _judge(data: Path, stayed: int) -> tuple[int, int]:
-    """(pictures recorded, pictures missing or wrong) of those that stayed, by their stamps."""
-    pictures = wrong = 0
-    for number in range(stayed):
-        found = (data / "media" / f"cam{number}.main").glob("*/*.mp4")
-        paths = sorted(found, key=lambda path: parse_chunk_path(path).sequence)
-        samples = [sample for path in paths for sample in chunk_samples(path)]
-        report = verify(samples, "h264")
-        pictures += len(samples)
-        wrong += report.missing_pictures + len(report.mismatches) + report.unstamped + (not samples)
-    return pictures, wrong
