@@ -21,7 +21,7 @@ from tests.faults.oracle import ROUNDING_US, judge
 from tests.faults.test_power import Losses, due_us, sent_by, start_again
 
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
-KILLS = 100 if AT_LENGTH else 6
+KILLS = 100 if AT_LENGTH else 10
 CAMERAS = 4
 
 
@@ -49,7 +49,6 @@ class Recorder:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.at_length
 async def test_nothing_before_the_watermark_and_at_most_a_second(tmp_path: Path, figures: list[str]) -> None:
     data, config, chance, losses = tmp_path / "data", tmp_path / "node.toml", random.Random(9), Losses()
     config.write_text("[recorder]\nchunk_s = 10\n")

@@ -18,7 +18,7 @@ from tests.faults.conftest import AT_LENGTH
 from tests.faults.device import Disk, FileSystem
 from tests.faults.test_volumes import Rig, rig
 
-pytestmark = [pytest.mark.needs_device, pytest.mark.at_length, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.needs_device, pytest.mark.timeout(300)]
 FILESYSTEMS: list[FileSystem] = ["ext4", "xfs"]
 HANG_S = 60.0
 Make = Callable[[FileSystem], AbstractAsyncContextManager[tuple[Rig, Disk]]]
@@ -63,6 +63,7 @@ async def spread(one: Rig, *names: str) -> None:
     await until(reached, 20, f"streams record to {names}; {one.node.log_tail()}")
 
 
+@pytest.mark.at_length
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_every_write_fails(failing: Make, filesystem: FileSystem) -> None:
     """The journal too, so the kernel stops the file system; only a mount opens it again."""
@@ -91,6 +92,7 @@ async def test_flushes_fail(failing: Make, filesystem: FileSystem) -> None:
         await one.judge(gaps={"volume"})
 
 
+@pytest.mark.at_length
 async def test_media_alone_fails(failing: Make, tmp_path: Path) -> None:
     """One range of the disk, so the file system lives: the chunk is given up at its first failed sync."""
     async with failing("ext4") as (one, disk):
@@ -104,6 +106,7 @@ async def test_media_alone_fails(failing: Make, tmp_path: Path) -> None:
         await one.judge(gaps={"volume"})
 
 
+@pytest.mark.at_length
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_a_disk_hangs(failing: Make, filesystem: FileSystem) -> None:
     """Its threads wait in the kernel, where no signal reaches them; nobody else does."""
@@ -119,6 +122,7 @@ async def test_a_disk_hangs(failing: Make, filesystem: FileSystem) -> None:
         await one.judge(gaps={"volume"})
 
 
+@pytest.mark.at_length
 @pytest.mark.parametrize("filesystem", FILESYSTEMS)
 async def test_a_disk_is_pulled_out_and_plugged_in(failing: Make, filesystem: FileSystem) -> None:
     async with failing(filesystem) as (one, disk):
