@@ -187,7 +187,14 @@ class ChunkStore:
         table = file.table(upto=row.table_offset if row.sealed else row.size)
         if row.sealed and file.end not in (None, (row.size, row.table_offset, row.end_us)):
             raise _contradiction(file, "another end")
+        if row.sealed and file.end is not None and _counts(table) != (row.fragments, row.samples, row.media_bytes):
+            raise _contradiction(file, "other numbers of fragments, pictures or bytes")
         return OpenChunk(row, file, table)
+
+
+def _counts(table: FrameTable) -> tuple[int, int, int]:
+    """Fragments, pictures and media bytes of a chunk, as its row has them."""
+    return len(table), len(table.video_size), int(table.media_bytes.sum())
 
 
 def _contradiction(file: ChunkFile, what: str) -> IndexDamage:

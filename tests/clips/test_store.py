@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import T0, Recording, video
 
-from base.errors import DamageError, VolumeError
+from base.errors import DamageError, IndexDamage, VolumeError
 from base.units import US
 from clips.store import ChunkStore
 from index import ChunkRow
@@ -64,3 +64,14 @@ def test_a_missing_file_and_a_cut_one(recording: Recording) -> None:
     os.truncate(paths[1], 100)
     with pytest.raises(DamageError):
         recording.store.open(recording.name, second)
+
+
+@pytest.mark.parametrize("field", ["fragments", "samples", "media_bytes", "end_us", "epoch", "run", "origin_90k"])
+def test_a_row_that_its_sealed_chunk_contradicts_is_the_indexs_damage(recording: Recording, field: str) -> None:
+    recording.add(video(), chunk_s=2)
+    row = rows(recording)[0]
+    volumes = {recording.volume.id: recording.volume.root}
+    assert len(ChunkStore(volumes).open(recording.name, row).table) == row.fragments
+    flipped = row._replace(**{field: getattr(row, field) ^ 1024})
+    with pytest.raises(IndexDamage):
+        ChunkStore(volumes).open(recording.name, flipped)
