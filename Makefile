@@ -67,7 +67,7 @@ bench: $(VENV)/.tested
 bench-smoke: $(VENV)/.tested
 	KEYREEL_BENCH=smoke $(BIN)/python -m pytest bench --benchmark-only --benchmark-columns=min,median,max,rounds $(PYTEST)
 
-# Needs clang. FUZZ_SECONDS is of each target, FUZZ names some and may add options of tests/fuzz/run.py.
+# Needs clang and its runtimes (on Debian: libclang-rt-dev). FUZZ_SECONDS is of each target, FUZZ names some and may add options of tests/fuzz/run.py.
 FUZZ_SECONDS ?= 600
 FUZZ ?=
 fuzz: $(VENV)/.tested
