@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,35 +37,50 @@ CASES: dict[str, tuple[int, int, Literal["tcp", "udp"]]] = {
 
 def scale(data: Path, streams: int, bitrate_bps: int, transport: Literal["tcp", "udp"]) -> dict[str, Any]:
     """One case; returns its figures."""
+    with simulated(streams, bitrate_bps) as urls:
+        load = recorded(data, urls, transport)
+        peers = ffmpegs(urls[:FFMPEGS] if transport == "tcp" else [], data.parent / "peer", SECONDS)
+        peer = peers.cost()
+    mine = figures(load, streams, judged(data, range(streams)))
+    return {"ffmpeg_cpu_s_per_gb": round(peer, 3), "ratio": round(load.per_gb / peer, 3), **mine}
+
+
+@contextmanager
+def simulated(streams: int, bitrate_bps: int) -> Iterator[list[str]]:
+    """Cameras that run inside the block; their addresses."""
     simcam, urls = cameras(streams, bitrate_bps)
-    process = recorder(data, urls, transport)
-    running = [process, simcam]
     try:
-        status_when_recording(data, streams)
+        yield urls
+    finally:
+        end(simcam)
+
+
+def recorded(data: Path, urls: list[str], transport: Literal["tcp", "udp"] = "tcp", workers: int = 1) -> Load:
+    """Record until all streams are there and settled, measure, and stop in order."""
+    process = recorder(data, urls, transport, workers)
+    try:
+        status_when_recording(data, len(urls))
         time.sleep(SETTLE_S)
-        load = measure(data, SECONDS)
+        return measure(data, SECONDS)
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Stop it in order, if it still runs."""
+    if process.poll() is None:
         process.send_signal(signal.SIGINT)
         process.wait(120)
-        peers = ffmpegs(urls[:FFMPEGS] if transport == "tcp" else [], data.parent / "peer", SECONDS)
-        running += peers.processes
-        peer = peers.cost()
-    finally:
-        for one in running:
-            if one.poll() is None:
-                one.send_signal(signal.SIGINT)
-                one.wait(120)
-    return figures(load, streams, peer, judged(data, streams))
 
 
-def figures(load: Load, streams: int, peer: float, verdict: tuple[int, int]) -> dict[str, Any]:
+def figures(load: Load, streams: int, verdict: tuple[int, int]) -> dict[str, Any]:
     """What the case cost, and the judges' word."""
     return {
         "media_mb_s": round(load.media_bytes / load.wall_s / 1e6, 1),
         "cpu_s_per_gb": round(load.per_gb, 3),
-        "ffmpeg_cpu_s_per_gb": round(peer, 3),
-        "ratio": round(load.per_gb / peer, 3),
         "rss_mb_per_stream": round(load.rss_bytes / streams / 1e6, 3),
         "loop_lag_ms_p99": round(float(np.percentile(load.loop_lags_ms, 99)), 2),
+        "sync_ms_p50": round(float(np.median(load.syncs_ms)), 1),
         "queue_mb_max": round(max(load.queue_bytes) / 1e6, 1),
         "written_per_media_byte": round(load.written_bytes / load.media_bytes, 4),
         "lost_packets": load.lost,

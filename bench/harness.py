@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -32,6 +33,7 @@ class Load:
     dropped: int
     loop_lags_ms: list[float] = field(default_factory=list)  # one a second
     queue_bytes: list[int] = field(default_factory=list)  # one a second
+    syncs_ms: list[float] = field(default_factory=list)  # the longest last one of all workers and volumes, one a second
 
     @property
     def per_gb(self) -> float:
@@ -49,8 +51,10 @@ def cameras(count: int, bitrate_bps: int) -> tuple[subprocess.Popen[bytes], list
     return process, [f"{base}/cam{number}" for number in range(count)]
 
 
-def recorder(data: Path, urls: list[str], transport: Literal["tcp", "udp"] = "tcp") -> subprocess.Popen[bytes]:
-    """One recorder process with its register filled."""
+def recorder(
+    data: Path, urls: list[str], transport: Literal["tcp", "udp"] = "tcp", workers: int = 1
+) -> subprocess.Popen[bytes]:
+    """A recorder with its register filled: one process, or several workers under it."""
     from base.datadir import DataDir
 
     folder = DataDir.create(data)
@@ -59,6 +63,8 @@ def recorder(data: Path, urls: list[str], transport: Literal["tcp", "udp"] = "tc
         for number, url in enumerate(urls):
             transaction.put_camera(Camera(id=f"cam{number}", main=url, transport=transport))
     index.close()
+    # A bench may fill what a node would keep free: 400 streams of 4 Mbit/s write 60 GB in five minutes.
+    folder.config_path.write_text(f"[recorder]\nworkers = {workers}\n[retention]\nfree_percent_min = 1.0\n")
     return subprocess.Popen([sys.executable, "-m", "keyreel", "record", "--data", str(data)], stderr=subprocess.DEVNULL)
 
 
@@ -103,6 +109,7 @@ def measure(data: Path, seconds: float) -> Load:
         dropped=sum(s.dropped_gops for s in last.streams),
         loop_lags_ms=[status.loop_lag_ms for status in seen],
         queue_bytes=[sum(volume.queue_bytes for volume in status.volumes) for status in seen],
+        syncs_ms=[max(volume.last_sync_ms for volume in status.volumes) for status in seen],
     )
 
 
@@ -135,10 +142,10 @@ class Peers:
         return used_s / (size / 1e9) if size else float("nan")
 
 
-def judged(data: Path, streams: int) -> tuple[int, int]:
+def judged(data: Path, streams: Iterable[int]) -> tuple[int, int]:
     """(pictures recorded, pictures missing or wrong) by the stamps in the chunk files."""
     pictures = wrong = 0
-    for number in range(streams):
+    for number in streams:
         found = (data / "media" / f"cam{number}.main").glob("*/*.mp4")
         paths = sorted(found, key=lambda path: parse_chunk_path(path).sequence)
         samples = [sample for path in paths for sample in chunk_samples(path)]

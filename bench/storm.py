@@ -104,7 +104,7 @@ async def storm(data: Path, *, vanish: int, stay: int, how: Outage, outage_s: fl
             if process.poll() is None:
                 process.kill()
                 await asyncio.to_thread(process.wait)
-    result.pictures, result.missing = await asyncio.to_thread(judged, data, stay)
+    result.pictures, result.missing = await asyncio.to_thread(judged, data, range(stay))
     return result
 
 

@@ -112,6 +112,14 @@ def test_a_volume_is_as_bad_as_the_worst_worker_finds_it() -> None:
         assert (one.streams, one.queue_bytes, one.written_bytes, one.syncs) == (4, 11, 150, 7)
 
 
+def test_what_the_first_worker_does_for_all_is_told_as_it_tells_it() -> None:
+    deleting, other = volume(deleted_chunks=5), volume("quarantined", "eio")
+    status = together([word(1, volumes=[other]), word(0, volumes=[deleting])])
+    assert status is not None
+    [one] = status.volumes
+    assert (one.state, one.deleted_chunks) == ("quarantined", 5)
+
+
 @pytest.mark.parametrize("worse", ["draining", "suspect", "quarantined"])
 def test_a_volume_is_ok_when_all_say_so(worse: VolumeState) -> None:
     status = together([word(0, volumes=[volume()]), word(1, volumes=[volume(worse)])])
