@@ -89,6 +89,9 @@ class ApiConfig(_Section, frozen=True):
     live_max: Annotated[int, Meta(ge=1, le=65536, description="live views at the same time")] = 256
     pictures_max: Annotated[int, Meta(ge=1, le=64, description="pictures decoded at the same time")] = 2
     previews_max: Annotated[int, Meta(ge=1, le=16, description="previews transcoded at the same time")] = 1
+    camera_tests_max: Annotated[
+        int, Meta(ge=0, le=64, description="cameras being tested at the same time; 0 allows no tests")
+    ] = 4
     read_threads: Annotated[int, Meta(ge=1, le=64, description="reader threads per volume")] = 4
     store_bytes_max: Annotated[int, Meta(ge=1 * MIB, le=64 * GIB, description="frame tables kept in memory, bytes")] = (
         256 * MIB

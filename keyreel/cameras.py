@@ -6,7 +6,6 @@ recorder need not run, and need not be told.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,10 +20,11 @@ from base.identities import forget
 from base.log import redact, setup
 from base.units import US, format_time
 from index import Camera, Index
+from index.cameracsv import BYTES_MAX, read_rows
 from keyreel.node import prepare_index
 from keyreel.output import print_json, table
 
-_FLAGS: Final = {"": None, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+WRONG_SHOWN: Final = 20
 
 
 @contextmanager
@@ -158,38 +158,15 @@ def public(camera: Camera) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> list[Camera]:
-    """Cameras from a CSV file whose head line names the fields of a camera."""
+    """Cameras from a CSV file whose head line names the fields of a camera; every wrong row is told with its line."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.reader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        if path.stat().st_size > BYTES_MAX:
+            raise UserError(f"{path} is larger than {BYTES_MAX >> 20} MiB; split it")
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as CSV: {error}") from None
-    fields = [field.strip() for field in rows[0]] if rows else []
-    allowed = [field for field in Camera.__struct_fields__ if field != "demanded_until_us"]
-    unknown = set(fields) - set(allowed)
-    if unknown or not {"id", "main"} <= set(fields):
-        known = ", ".join(allowed)
-        raise UserError(f"{path}, line 1: the head line must name id and main, and no others than {known}")
-    cameras = [_camera(path, line, fields, row) for line, row in enumerate(rows[1:], 2) if row]
-    seen: set[str] = set()
-    for camera in cameras:
-        if camera.id in seen:
-            raise UserError(f"{path}: camera {camera.id} is there twice; keep one of the two")
-        seen.add(camera.id)
-    return cameras
-
-
-def _camera(path: Path, line: int, fields: list[str], row: list[str]) -> Camera:
-    values: dict[str, Any] = {}
-    try:
-        for field, text in zip(fields, (value.strip() for value in row), strict=True):
-            if field in ("allow_basic", "tls_verify", "enabled"):
-                if (flag := _FLAGS[text.lower()]) is not None:
-                    values[field] = flag
-            elif text:
-                values[field] = int(text) if field == "pre_record_s" else text
-        return Camera(**values)
-    except KeyError as error:
-        raise UserError(f"{path}, line {line}: {error.args[0]!r} is not yes or no") from None
-    except (TypeError, ValueError, UserError) as error:
-        raise UserError(f"{path}, line {line}: {error}") from None
+    rows = read_rows(text, str(path))
+    if wrong := [f"{path}, line {row.line}: {row.wrong}" for row in rows if row.camera is None]:
+        more = [f"and {len(wrong) - WRONG_SHOWN} more"] if len(wrong) > WRONG_SHOWN else []
+        raise UserError("\n".join([*wrong[:WRONG_SHOWN], *more]))
+    return [row.camera for row in rows if row.camera is not None]

@@ -16,6 +16,7 @@ from base.errors import NotFound, UserError
 from base.log import get_logger, redact
 from base.units import US, format_time
 from index import Camera
+from index.cameracsv import is_blotted
 from playback.calls import Ask, NoQuery, as_json
 from playback.context import WRITE_LANE
 from playback.schema import CameraBody, CamerasView, CameraView, RecordBody
@@ -58,7 +59,7 @@ async def camera(ask: Ask[NoQuery, None]) -> CameraView:
 async def put_camera(ask: Ask[NoQuery, CameraBody]) -> web.Response:
     """POST /cameras: 201 for a new camera, 200 for a replaced one."""
     body = ask.body
-    if "***@" in body.main or "***@" in (body.sub or ""):
+    if is_blotted(body.main) or is_blotted(body.sub or ""):
         raise UserError("the address carries *** in place of a password; write the real one", reason="bad-camera")
     fresh = Camera(
         id=body.id,

@@ -50,6 +50,7 @@ class Context:
         self.clips = Bound("clips", self.api.clips_max)
         self.previews = Bound("previews", self.api.previews_max)
         self.live = Bound("live views", self.api.live_max)
+        self.camera_tests = Bound("camera tests", self.api.camera_tests_max)
         self.leases = Leases(self.run_path)
         self.laid = ClipCache()
         self.live_playlists = LivePlaylists(self.store)

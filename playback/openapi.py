@@ -21,6 +21,7 @@ _TITLES: Final = {
     401: "the API token is missing or wrong",
     403: "not allowed from here",
     404: "no such stream, camera or footage",
+    409: "it was changed meanwhile",
     412: "If-Match does not hold",
     413: "the body is too large",
     415: "the body is not JSON",

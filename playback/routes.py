@@ -10,7 +10,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from playback import (
+    cameraedit,
     cameras,
+    cameratest,
     health,
     hls,
     holds,
@@ -59,6 +61,7 @@ from playback.schema import (
     TrickText,
     VolumesView,
 )
+from playback.schema_upkeep import CameraChange, CameraTestBody, CameraTestView, ImportBody, ImportView
 
 _API: Final = "/api/v1"
 _STREAM: Final = f"{_API}/streams/{{id}}"
@@ -124,6 +127,15 @@ _NODE_CALLS: Final = (
          body=CameraBody, problems=(403, 413, 415), tag="cameras"),
     Call("GET", f"{_API}/cameras/{{id}}", cameras.camera, "One camera",
          {200: Answer("the camera", CameraView)}, problems=(404,), tag="cameras"),
+    Call("POST", f"{_API}/cameras/import", cameraedit.import_cameras, "Register many cameras from CSV, all or none",
+         {200: Answer("what was registered, or would be without `apply`", ImportView),
+          422: Answer("nothing was registered, and why, row by row", ImportView)},
+         body=ImportBody, problems=(403, 409, 413, 415), tag="cameras"),
+    Call("POST", f"{_API}/cameras/test", cameratest.test_camera, "Call a camera once and tell what it answers",
+         {200: Answer("what it answered, also when that is nothing good", CameraTestView)},
+         body=CameraTestBody, problems=(403, 404, 413, 415), tag="cameras"),
+    Call("PATCH", f"{_API}/cameras/{{id}}", cameraedit.change_camera, "Change some fields of a camera",
+         {200: Answer("the camera", CameraView)}, body=CameraChange, problems=(403, 404, 413, 415), tag="cameras"),
     Call("DELETE", f"{_API}/cameras/{{id}}", cameras.remove_camera, "Stop recording a camera; its footage stays",
          {204: Answer("removed")}, problems=(403, 404), tag="cameras"),
     Call("POST", f"{_API}/cameras/{{id}}/record", cameras.start_recording, "Record a camera that stands by",

@@ -15,7 +15,8 @@ import contextlib
 import secrets
 import socket
 import ssl
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Final, Literal
@@ -32,6 +33,8 @@ from rtsp.transport import Connection, UdpPair, monotonic_us
 from rtsp.url import parse_url
 
 USER_AGENT: Final = "Keyreel"
+ANSWERS_KEPT: Final = 16
+PHRASE_CHARACTERS_MAX: Final = 80
 _TICK_S: Final = 1.0
 _REPORT_US: Final = 5_000_000  # RFC 3550 §6.2: the least time between reports
 _KEEP_ALIVE_S_MAX: Final = 30
@@ -65,8 +68,11 @@ class RtspClient:
         response_timeout_s: float = 10.0,
         media_timeout_s: float = 10.0,
         read_every_ms: int = 0,
+        judge_peer: Callable[[str], None] = lambda _address: None,
     ) -> None:
         self._url = parse_url(url)
+        self._judge_peer = judge_peer  # raises when nothing is to be sent to the address that was connected
+        self.answers: deque[tuple[str, int, str]] = deque(maxlen=ANSWERS_KEPT)  # (method, status, phrase), newest last
         self._udp = transport == "udp"
         self._tls_verify = tls_verify
         self._connect_timeout_s = connect_timeout_s
@@ -133,6 +139,7 @@ class RtspClient:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 await loop.create_connection(lambda: self._connection, url.host, url.port)
+            self._judge_peer(self._connection.peer_host())
         except TimeoutError:
             limit = f"{self._connect_timeout_s:g} s"
             raise CameraError(f"no connection to {self._where} within {limit}; is it up?", reason="timeout") from None
@@ -287,7 +294,9 @@ class RtspClient:
         self._answer_sequence = self._send(method, url, headers)
         try:
             async with asyncio.timeout(self._response_timeout_s):
-                return await self._answer
+                answer = await self._answer
+            self.answers.append((method, answer.status, answer.phrase[:PHRASE_CHARACTERS_MAX]))
+            return answer
         except TimeoutError:
             limit = f"{self._response_timeout_s:g} s"
             raise CameraError(f"{self._url} did not answer {method} within {limit}", reason="timeout") from None
@@ -301,7 +310,7 @@ class RtspClient:
             raise CameraError(f"{self._url} refused the user name or password", reason="unauthorized")
 
     def _refusal(self, method: str, answer: Response) -> CameraError:
-        detail = f"{answer.status} {answer.phrase[:80]}".strip()
+        detail = f"{answer.status} {answer.phrase[:PHRASE_CHARACTERS_MAX]}".strip()
         if answer.status == 461:
             detail += "; try the other transport, tcp or udp"
         if location := answer.headers.get("Location"):
