@@ -103,9 +103,9 @@ def condemn(
 ) -> Condemned | None:
     """Take a sealed chunk out of what can be found; None when it is not there, is held, or changed meanwhile.
 
-    By an index that lacks chunks nothing is deleted: what it calls the oldest may not be.
+    By an index that lacks chunks of volumes that are there nothing is deleted: what it calls the oldest may not be.
     """
-    row = transaction.chunk(chunk.stream_id, chunk.sequence) if transaction.is_whole() else None
+    row = transaction.chunk(chunk.stream_id, chunk.sequence) if transaction.is_read_in() else None
     if row is None or not row.sealed or row.volume != chunk.volume or covers(held, row.start_us, row.end_us):
         return None
     txn, db = transaction._txn, transaction._db

@@ -111,6 +111,11 @@ class Keeper:
             return "index", "the index has yet to take in chunks; deleting waits until it has"
         return "", ""
 
+    def is_reading_in(self) -> bool:
+        """The index lacks chunks of volumes that are there, so what it calls the oldest may not be."""
+        with self.index.read() as snapshot:
+            return not snapshot.is_read_in()
+
     def write(self, job: Callable[[Transaction], T]) -> T:
         """Run `job` in the committer's thread, as every write of the recorder."""
         try:

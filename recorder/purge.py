@@ -126,6 +126,21 @@ class Purger:
         self.told.floor_bytes = floor = self._keeper.floor_bytes(self.slot.path, total)
         freeing = self._finish(urgent=free < floor // 2 or self.slot.reason == "enospc")
         need = self._need(stats, total, free + freeing, floor)
+        is_reading_in = self._keeper.is_reading_in()
+        if is_reading_in:
+            self._tell_short(Choice(short=need))
+        else:
+            self._look(need)
+        self._tell_scarcity(free, floor, coming=freeing > 0 or self.wake.is_set())
+        if is_reading_in:
+            self._pause("index", "chunks are still being read into the index; which is the oldest is not yet known")
+        elif detail := self._keeper.clock_distrust():
+            self._pause("clock", detail)
+        else:
+            self._resume()
+
+    def _look(self, need: Need) -> None:
+        """Choose and condemn, when it is time for it."""
         now_s = time.monotonic()
         if need == Need():
             self.told.short_bytes = 0
@@ -136,12 +151,6 @@ class Purger:
                 self.wake.set()
             else:
                 self._next_pass_s, self._next_need_s = now_s + PASS_S, now_s + NOTHING_S
-        self._tell_scarcity(free, floor, coming=freeing > 0 or self.wake.is_set())
-        detail = self._keeper.clock_distrust()
-        if detail:
-            self._pause("clock", detail)
-        else:
-            self._resume()
 
     def _distrust(self) -> tuple[str, str]:
         if self.slot.reason not in ("", "enospc"):

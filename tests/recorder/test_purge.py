@@ -321,6 +321,31 @@ def test_nothing_goes_while_the_index_is_behind(rig: MakeRig) -> None:
     assert (one.there(), one.condemned(), one.purger.told.paused) == ([1, 2], [], "index")
 
 
+def test_while_chunks_are_read_into_the_index_nothing_goes_and_a_full_volume_is_short(rig: MakeRig) -> None:
+    one = rig(days_max=7)
+    one.fill(40, 1)
+    one.need, one.slot.reason = Need(bytes=1), "enospc"
+    with one.index.write() as transaction:
+        transaction.set_whole(read_in=False)
+    one.purger.step()
+    told = one.purger.told
+    assert (one.there(), one.condemned(), told.paused, told.short_bytes) == ([1, 2], [], "index", 1)
+    with one.index.write() as transaction:
+        transaction.set_whole()
+    one.need, one.slot.reason = Need(), ""
+    one.step_until(lambda: one.files() == 1)
+    assert (told.paused, told.short_bytes) == ("", 0)
+
+
+def test_a_volume_that_is_away_holds_up_no_other(rig: MakeRig) -> None:
+    one = rig(days_max=7)
+    one.fill(40, 1)
+    with one.index.write() as transaction:
+        transaction.set_whole(complete=False)
+    one.step_until(lambda: one.files() == 1)
+    assert one.purger.told.paused == ""
+
+
 def test_another_disk_in_the_place_of_the_volume_loses_nothing(rig: MakeRig, tmp_path: Path) -> None:
     one = rig(days_max=7)
     one.fill(40, 1)
