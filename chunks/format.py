@@ -246,7 +246,7 @@ class TableBuilder:
         self._open.append(record)
         self._open_bytes += len(record)
         if key:
-            self._keys.append((int.from_bytes(record[PRFT_TIME], "big"), offset))
+            self._keys.append((int.from_bytes(record[PRFT_TIME], "big"), offset + PRFT_TIME.stop))
         if self._open_bytes >= BLOCK_BYTES:
             self._close_block()
 
@@ -269,8 +269,8 @@ class TableBuilder:
 
 
 def pack_mfra(keys: list[tuple[int, int]]) -> bytes:
-    """The chunk's end for players: (presentation time, offset of the fragment) of each key frame."""
-    entries = b"".join([struct.pack(">QQ3B", time_90k, offset + PRFT_TIME.stop, 1, 1, 1) for time_90k, offset in keys])
+    """The chunk's end for players: (presentation time, offset of its moof) of each key frame."""
+    entries = b"".join([struct.pack(">QQ3B", time_90k, offset, 1, 1, 1) for time_90k, offset in keys])
     tfra = full_box(b"tfra", 1, 0, struct.pack(">III", VIDEO_TRACK, 0, len(keys)), entries)
     mfro = full_box(b"mfro", 0, 0, struct.pack(">I", 8 + len(tfra) + MFRO_BYTES))
     return box(b"mfra", tfra, mfro)

@@ -139,6 +139,13 @@ class ChunkFile:
             return end[4:8] == b"mfro"
         return True
 
+    def read_header(self) -> bytes:
+        """The file's first bytes, up to its first fragment, checked; DamageError when they changed since."""
+        data = os.pread(self._handle, self.header_bytes, 0)
+        if len(data) != self.header_bytes or unpack_header(data).head != self.head:
+            raise DamageError(f"{self.path}: its head is not what it was when it was opened; run `keyreel check`")
+        return data
+
     def table(self, *, upto: int | None = None) -> FrameTable:
         """All whole fragments, or those that end at or before file offset `upto`, which is known to be durable."""
         with self._lock:

@@ -52,32 +52,50 @@ class _Run(NamedTuple):
 class FragmentedClip:
     """The parts of a plan's clip, one after another."""
 
-    def __init__(self, plan: ClipPlan) -> None:
+    def __init__(self, plan: ClipPlan, *, brands: tuple[bytes, ...] = (b"iso6", b"mp41")) -> None:
         self._plan = plan
+        self._brands = brands
         self.start_us, self.end_us = plan.start_us, plan.end_us
         self._videos = {config: 1 + i for i, config in enumerate(plan.video_configs)}
         self._sounds = {config: 1 + i for i, config in enumerate(plan.audio_configs)}
-        self._lead_90k = _lead(plan)
+        self.lead_90k = _lead(plan)
+
+    @property
+    def hidden_90k(self) -> int:
+        """Media time of the first picture shown: how much is decoded before it."""
+        first = self._plan.pieces[0]
+        return first.shown_90k + first.shift_90k + self.lead_90k
 
     def parts(self) -> Iterator[bytes]:
         """The init segment, then a fragment for each that is stored; `DamageError` before any byte of a spoilt one."""
-        yield self._init()
+        yield self.init()
         number = 0
+        for piece, i, until_90k in self.stored():
+            parts = self.fragment(number + 1, piece, i, until_90k, self._plan.store.fragment(piece.chunk, i))
+            if parts:
+                number += 1
+                yield b"".join(parts)
+
+    def stored(self) -> Iterator[tuple[Piece, int, int]]:
+        """Each stored fragment that is part of the clip: its piece, its number there, and where what follows begins."""
         for piece, following in pairwise([*self._plan.pieces, None]):
             assert piece is not None
             goes_on = following is not None and _first_90k(following) - _last_90k(piece) < _FOLLOWS_90K
             until_90k = _first_90k(following) - piece.shift_90k if following is not None and goes_on else 0
             for i in range(piece.first, piece.last):
-                runs = list(self._runs(piece, i, until_90k))
-                if runs:
-                    number += 1
-                    yield _fragment(number, runs)
+                yield piece, i, until_90k
 
-    def _init(self) -> bytes:
+    def fragment(self, number: int, piece: Piece, i: int, until_90k: int, data: bytes) -> list[bytes | memoryview]:
+        """moof and the header of mdat, then the media as views of `data`; empty when nothing of it is in the clip."""
+        runs = list(self._runs(piece, i, until_90k, memoryview(data)))
+        return [_fragment(number, runs), *(run.data for run in runs)] if runs else []
+
+    def init(self) -> bytes:
+        """ftyp and moov."""
         plan = self._plan
-        first, last = plan.pieces[0], plan.pieces[-1]
-        shown_90k = first.shown_90k + first.shift_90k + self._lead_90k
-        length_90k = last.end_90k + last.shift_90k + self._lead_90k - shown_90k
+        last = plan.pieces[-1]
+        shown_90k = self.hidden_90k
+        length_90k = last.end_90k + last.shift_90k + self.lead_90k - shown_90k
         tracks, extends = [], []
         for track, entries, flags in (
             (VIDEO_TRACK, list(self._videos) if plan.pictures else [], NOT_KEY_FLAGS),
@@ -93,12 +111,11 @@ class FragmentedClip:
             tracks.append(trak(track, config, empty_tables(), described, edits=edits, created_us=plan.start_us))
             extends.append(full_box(b"trex", 0, 0, struct.pack(">5I", track, 1, 0, 0, flags)))
         header = mvhd(MEDIA_HZ, 0, AUDIO_TRACK + 1, plan.start_us)
-        return ftyp(b"iso6", b"mp41") + box(b"moov", header, *tracks, box(b"mvex", *extends))
+        return ftyp(*self._brands) + box(b"moov", header, *tracks, box(b"mvex", *extends))
 
-    def _runs(self, piece: Piece, i: int, until_90k: int) -> Iterator[_Run]:
+    def _runs(self, piece: Piece, i: int, until_90k: int, data: memoryview) -> Iterator[_Run]:
         """What of the i-th stored fragment belongs to the clip."""
         table = piece.chunk.table
-        data = memoryview(self._plan.store.fragment(piece.chunk, i))
         base, count = int(table.video_first[i]), int(table.video_count[i])
         low, high = max(base, piece.video[0]), min(base + count, piece.video[1])
         if self._plan.pictures and low < high:
@@ -107,7 +124,7 @@ class FragmentedClip:
             yield _Run(
                 VIDEO_TRACK,
                 self._videos[piece.config.video],
-                int(table.video_dts[low]) + piece.shift_90k + self._lead_90k,
+                int(table.video_dts[low]) + piece.shift_90k + self.lead_90k,
                 _lasts(table.video_dts[: piece.video[1]], low, high, until_90k),
                 table.video_size[low:high],
                 np.where(keys, KEY_FLAGS, NOT_KEY_FLAGS),
@@ -123,7 +140,7 @@ class FragmentedClip:
             yield _Run(
                 AUDIO_TRACK,
                 self._sounds[piece.config.audio],
-                int(table.audio_dts[low]) + ((piece.shift_90k + self._lead_90k) * rate + MEDIA_HZ // 2) // MEDIA_HZ,
+                int(table.audio_dts[low]) + ((piece.shift_90k + self.lead_90k) * rate + MEDIA_HZ // 2) // MEDIA_HZ,
                 _lasts(table.audio_dts[: piece.audio[1]], low, high, 0),
                 table.audio_size[low:high],
                 zero + KEY_FLAGS,
@@ -159,7 +176,7 @@ def _lasts(dts: Int64s, low: int, high: int, until: int) -> Int64s:
 
 
 def _fragment(number: int, runs: list[_Run]) -> bytes:
-    """moof and mdat."""
+    """moof, and the header of mdat."""
     head = 8 + 16 + sum(8 + 20 + 20 + 20 + 16 * len(run.sizes) for run in runs) + 8
     trafs, at = [], head
     for run in runs:
@@ -173,4 +190,4 @@ def _fragment(number: int, runs: list[_Run]) -> bytes:
         at += len(run.data)
     moof = box(b"moof", full_box(b"mfhd", 0, 0, struct.pack(">I", number)), *trafs)
     assert len(moof) + 8 == head, "the data offsets were counted from another length"
-    return moof + box(b"mdat", *(run.data for run in runs))
+    return moof + struct.pack(">I4s", 8 + sum(len(run.data) for run in runs), b"mdat")

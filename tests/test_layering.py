@@ -22,7 +22,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recorder": PROGRAM,
     "playback": PROGRAM,
     "simcam": PROGRAM,
-    "keyreel": {"recorder", "playback", "simcam", *PROGRAM},
+    "export": PROGRAM,
+    "keyreel": {"recorder", "playback", "simcam", "export", *PROGRAM},
 }
 # Outside packages that have one owner in the house, and why.
 OWNED_BY: dict[str, set[str]] = {

@@ -14,7 +14,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HOUSES = ("base", "chunks", "clips", "index", "keyreel", "native", "playback", "recorder", "rtsp", "simcam", "sources")
+HOUSES = (
+    "base",
+    "chunks",
+    "clips",
+    "export",
+    "index",
+    "keyreel",
+    "native",
+    "playback",
+    "recorder",
+    "rtsp",
+    "simcam",
+    "sources",
+)
 KERNELS = sorted(path.stem for path in (ROOT / "native").glob("*.pyx"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -1,0 +1,1 @@
+"""Program: evidence packages, their manifest and their verifier."""
