@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-HOUSES := base chunks clips export index keyreel native playback recorder rtsp simcam sources
+HOUSES := base chunks clips evidence export index keyreel native playback recorder rtsp simcam sources
 COMPILED := $(wildcard native/*.pyx native/*.pxd native/*.h)
 PYTEST ?=
 

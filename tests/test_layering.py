@@ -10,13 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BELOW_CLIPS = {"index", "chunks", "native", "base"}
-PROGRAM = {"clips", "rtsp", "sources", *BELOW_CLIPS}
+PROGRAM = {"clips", "evidence", "rtsp", "sources", *BELOW_CLIPS}
 MAY_IMPORT: dict[str, set[str]] = {
     "base": set(),
     "native": set(),
     "chunks": {"native", "base"},
     "index": {"chunks", "native", "base"},
     "clips": BELOW_CLIPS,
+    "evidence": {"chunks", "native", "base"},
     "rtsp": {"native", "base"},
     "sources": {"rtsp", "native", "base"},
     "recorder": PROGRAM,

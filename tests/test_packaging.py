@@ -18,6 +18,7 @@ HOUSES = (
     "base",
     "chunks",
     "clips",
+    "evidence",
     "export",
     "index",
     "keyreel",
