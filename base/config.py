@@ -60,6 +60,10 @@ class RecorderConfig(_Section, frozen=True):
         bool, Meta(description="the clock counts as right although the kernel does not call it synchronised")
     ] = False
     workers: Annotated[int, Meta(ge=1, le=16, description="recorder processes that share the streams")] = 1
+    scrub_days: Annotated[int, Meta(ge=0, le=365, description="chunks are read again within it, days; 0 never")] = 30
+    scrub_bytes_s_max: Annotated[
+        int, Meta(ge=0, le=64 * GIB, description="so fast at most, of each volume, bytes per second; 0 no bound")
+    ] = 16 * MIB
 
 
 class RtspConfig(_Section, frozen=True):

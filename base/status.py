@@ -60,6 +60,21 @@ class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
     time_error_us: int = 0  # bound of stored time's distance to the node's clock
 
 
+class ScrubStatus(msgspec.Struct, kw_only=True):
+    """Reading sealed chunks again: the turn going on, or else the last one; `damaged` counts fragments."""
+
+    running: bool = False
+    started_us: int = 0
+    chunks: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    known_damage: int = 0  # fragments and chunks that are gaps now
+    findings: int = 0  # what costs no media
+    last_ended_us: int = 0
+    last_bytes: int = 0
+    last_damaged: int = 0
+
+
 VolumeState = Literal["ok", "suspect", "draining", "quarantined"]
 _SEVERITY: Final[tuple[VolumeState, ...]] = ("ok", "draining", "suspect", "quarantined")
 
@@ -99,6 +114,7 @@ class VolumeStatus(VolumeFigures, kw_only=True):
     written_bytes: int = 0
     syncs: int = 0
     last_sync_ms: float = 0.0
+    scrub: ScrubStatus | None = None
 
 
 class ClockStatus(msgspec.Struct, kw_only=True):
@@ -141,6 +157,7 @@ class IndexStatus(msgspec.Struct, kw_only=True):
     made_us: int = 0  # when it was last made again, and why; 0 not since the recorder started
     why: str = ""
     verified_us: int = 0
+    reader_lag: int = 0  # commits since the oldest view that somebody still holds: so long the file only grows
 
 
 class WorkerStatus(msgspec.Struct, kw_only=True):
@@ -289,4 +306,5 @@ def _volume(views: list[VolumeStatus]) -> VolumeStatus:
         written_bytes=sum(one.written_bytes for one in views),
         syncs=sum(one.syncs for one in views),
         last_sync_ms=max(one.last_sync_ms for one in views),
+        scrub=next((one.scrub for one in views if one.scrub is not None), None),  # the first worker scrubs
     )

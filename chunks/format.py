@@ -73,6 +73,7 @@ class Header:
     head: ChunkHead
     config: StreamConfig
     size: int
+    mended: bool = False  # a bit of it is flipped in the file, and was put right in memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,8 @@ from native.moof import SEAL_SIZE
 __all__ = ["ChunkFile", "FrameTable", "head_of", "read_footer", "read_header"]
 
 _FIRST_READ: Final = 4096
+_MEND_BYTES_MAX: Final = 8192  # 65,536 bits to try: a third of a second
+_FIRST_FRAGMENT: Final = b"\0\0\0\x20prft"
 _END_READ: Final = 65536  # table and mfra of ten minutes
 
 
@@ -49,7 +52,28 @@ def read_header(handle: int, path: Path) -> Header:
             raise DamageError("the file ends inside its head", reason="unfinished")
         return unpack_header(data[:size])
     except DamageError as error:
+        mended = _mended(os.pread(handle, _MEND_BYTES_MAX + len(_FIRST_FRAGMENT), 0))
+        if mended is not None:
+            return replace(unpack_header(mended), mended=True)
         raise DamageError(f"{path}: {error}", reason=error.reason) from None
+
+
+def _mended(data: bytes) -> bytes | None:
+    """The header with the one bit turned back that its CRC can name: a head says for minutes of footage what they are.
+
+    In so few bytes a CRC-32C tells every single flipped bit from every other; of random damage one case in 400,000
+    passes for one, and then no fragment's checksum agrees.
+    """
+    end = data.find(_FIRST_FRAGMENT)
+    if end < MFRO_BYTES or end > _MEND_BYTES_MAX:
+        return None
+    head = bytearray(data[:end])
+    for bit in range(len(head) * 8):
+        head[bit >> 3] ^= 1 << (bit & 7)
+        if crc32c(memoryview(head)[:-4]) == int.from_bytes(head[-4:], "big"):
+            return bytes(head) if header_size(bytes(head)) == end else None
+        head[bit >> 3] ^= 1 << (bit & 7)
+    return None
 
 
 def head_of(path: Path) -> ChunkHead | None:
@@ -182,7 +206,12 @@ class ChunkFile:
     def read_fragment(self, i: int, table: FrameTable) -> bytes:
         """The i-th fragment of a table of this file, from prft to seal; DamageError when it is not what was written."""
         offset, length = int(table.offset[i]), int(table.length[i])
-        data = os.pread(self._handle, length, offset)
+        try:
+            data = os.pread(self._handle, length, offset)
+        except OSError as error:
+            raise DamageError(
+                f"{self.path}: the disk cannot give the fragment at {offset} ({error.strerror}); the range is a gap"
+            ) from None
         seal = unpack_seal(data, length - SEAL_SIZE) if len(data) == length else None
         if (
             seal is None

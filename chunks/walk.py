@@ -7,6 +7,7 @@ looks for the next seal and goes on behind it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from native.table import decode
 _FIRST_READ: Final = 2048  # covers the boxes of a second at 25 pictures with audio
 _MOOF_BYTES_MAX: Final = 1 << 20
 _SEARCH_BYTES: Final = 1 << 20
+_SECTOR_BYTES: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Step:
 
 def read_step(handle: int, head: ChunkHead, offset: int, limit: int) -> Step | None:
     """The fragment at offset, if it ends at or before limit."""
-    data = os.pread(handle, _FIRST_READ, offset)
+    data = pread(handle, _FIRST_READ, offset)
     if len(data) < 40 or data[:8] != b"\0\0\0\x20prft" or data[36:40] != b"moof":
         return None
     moof = int.from_bytes(data[32:36], "big")
@@ -40,17 +42,35 @@ def read_step(handle: int, head: ChunkHead, offset: int, limit: int) -> Step | N
     if moof > _MOOF_BYTES_MAX:
         return None
     if boxes > len(data):
-        data = os.pread(handle, boxes, offset)
+        data = pread(handle, boxes, offset)
     if len(data) < boxes or data[boxes - 4 : boxes] != b"mdat":
         return None
     end = offset + 32 + moof + int.from_bytes(data[boxes - 8 : boxes - 4], "big") + SEAL_SIZE
     if end > limit:
         return None
-    sealed = os.pread(handle, SEAL_SIZE, end - SEAL_SIZE)
+    sealed = pread(handle, SEAL_SIZE, end - SEAL_SIZE)
     seal = unpack_seal(sealed)
     if seal is None or not names(seal, head) or (seal.offset, seal.length) != (offset, end - offset):
         return None
     return Step(seal, data[:boxes] + sealed)
+
+
+def pread(handle: int, size: int, offset: int) -> bytes:
+    """Bytes of a file, zeros for sectors that its disk cannot give: those are damage, what is around them is not."""
+    try:
+        return os.pread(handle, size, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    parts, end = [], min(offset + size, os.fstat(handle).st_size)
+    while offset < end:
+        count = min(_SECTOR_BYTES - offset % _SECTOR_BYTES, end - offset)
+        try:
+            parts.append(os.pread(handle, count, offset))
+        except OSError:
+            parts.append(bytes(count))
+        offset += count
+    return b"".join(parts)
 
 
 def names(seal: Seal, head: ChunkHead) -> bool:
@@ -92,11 +112,11 @@ def _after_next_seal(handle: int, head: ChunkHead, offset: int, trusted: int) ->
     """Where the first fragment behind a damaged one begins; `trusted` when no seal tells."""
     at = offset
     while at < trusted:
-        data = os.pread(handle, _SEARCH_BYTES, at)
+        data = pread(handle, _SEARCH_BYTES, at)
         found = data.find(SEAL_UUID)
         while found >= 0:
             seal_at = at + found - (UUID_BOX.size - 16)
-            seal = unpack_seal(os.pread(handle, SEAL_SIZE, seal_at))
+            seal = unpack_seal(pread(handle, SEAL_SIZE, seal_at))
             if seal and names(seal, head) and seal.offset + seal.length == seal_at + SEAL_SIZE > offset:
                 return seal_at + SEAL_SIZE
             found = data.find(SEAL_UUID, found + 1)

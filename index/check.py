@@ -11,11 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from base.errors import DamageError, KeyreelError
-from chunks.path import chunk_path
-from chunks.records import ChunkSealed, FragmentStored
-from chunks.recover import scan
-from chunks.volume import Volume
+from base.errors import KeyreelError
+from chunks.path import chunk_path, parse_chunk_path
+from chunks.scrubreport import REPORT_NAME
+from chunks.summary import summarize
+from chunks.verify import Verified, verify_chunk
+from chunks.volume import IDENTITY_NAME, Volume
 from index.environment import Index
 from index.expire import garbage
 from index.files import chunk_files
@@ -24,13 +25,14 @@ from index.rows import ChunkRow, StreamRow
 from index.verify import verify
 
 PAGES_WAIT_S: Final = 600.0
+LEFTOVERS_MAX: Final = 1000
 RECENT_S: Final = 60.0  # a file changed since may not be in the index yet
 
-__all__ = ["Finding", "check"]
+__all__ = ["Finding", "check", "contradiction", "leftovers"]
 
 
 def check(index: Index, volumes: Iterable[Volume], deep: bool = False) -> list[Finding]:
-    """Every broken invariant; `deep` also reads each chunk's own table and every page of the index file."""
+    """Every broken invariant; `deep` also reads every byte of the chunks and every page of the index."""
     if deep:
         with index.read():  # as long as it lasts, no page that is live now is written again
             damaged = verify(index.path, PAGES_WAIT_S).pages
@@ -92,43 +94,78 @@ def _check_file(row: ChunkRow, path: Path) -> Iterator[Finding]:
 
 
 def _check_deep(index: Index, row: ChunkRow, path: Path) -> Iterator[Finding]:
-    """What the file itself says, up to what the index knows of it."""
+    """Every byte of the file, up to what the index knows of it, and what both say of the chunk."""
     try:
-        records = scan(path)
+        found = verify_chunk(path, None if row.sealed else row.size)
+        held = summarize(path, None if row.sealed else row.size)
     except (KeyreelError, OSError) as error:
         yield Finding(str(path), str(error))
         return
-    stored = [
-        record for record in records if isinstance(record, FragmentStored) and record.offset + record.length <= row.size
-    ]
-    if row.sealed and not isinstance(records[-1], ChunkSealed):
-        yield Finding(str(path), "was sealed, but its frame table cannot be read")
-    counts = (len(stored), sum(record.samples for record in stored), sum(record.media_bytes for record in stored))
+    for one in found.damaged:
+        yield Finding(str(path), f"{one.length} bytes at {one.offset} are damaged: {one.what}")
+    for what in found.findings:
+        yield Finding(str(path), what)
+    try:
+        if what := contradiction(index, row, found):
+            yield Finding(str(path), f"has {what} than the index says")
+    except KeyreelError as error:
+        yield Finding(str(path), str(error))
+    counts = (held.fragments, held.samples, held.media_bytes)
     if counts != (row.fragments, row.samples, row.media_bytes):
         yield Finding(
             str(path),
             "holds {} fragments, {} samples, {} media bytes; ".format(*counts)
             + f"the index knows {row.fragments}, {row.samples}, {row.media_bytes}",
         )
+
+
+def contradiction(index: Index, row: ChunkRow, found: Verified) -> str:
+    """What a chunk that passed its checks has otherwise than its row; "" when they agree, or the row has changed."""
+    head = found.head
+    for what in ("stream_id", "sequence", "start_us", "epoch", "run", "origin_90k"):
+        if getattr(head, what) != getattr(row, what):
+            return f"another {what}"
+    if row.sealed and found.end is None:  # its end is spoilt, and proves nothing
+        return ""
+    if row.sealed and found.end != (row.size, row.table_offset, row.end_us):
+        return "another end"
     with index.read() as snapshot:
-        try:
-            frames = snapshot.key_frames(row.stream_id, row.start_us, max(row.end_us, row.start_us + 1))
-        except DamageError as error:
-            yield Finding(str(path), str(error))
-            return
-    known = set(frames[frames["sequence"] == row.sequence][["time_us", "offset"]].tolist())
-    held = {(record.start_us, record.offset) for record in stored if record.key}
-    if held - known:
-        yield Finding(str(path), f"{len(held - known)} of its key frames are not in the index")
-    if {frame for frame in known - held if frame[1] < row.size and row.sealed}:
-        yield Finding(str(path), f"the index has {len(known - held)} key frames that the file has not")
+        if snapshot.chunk(row.stream_id, row.sequence) != row:
+            return ""
+        if snapshot.config(row.stream_id, row.epoch) != found.config:
+            return "another codec configuration"
+        frames = snapshot.key_frames(row.stream_id, row.start_us, max(row.end_us, row.start_us + 1))
+    known = frames[frames["sequence"] == row.sequence][["time_us", "offset"]].tolist()
+    lacking, wrong = set(found.keys) - set(known), set(known) - set(found.keys)
+    return f"{len(lacking)} key frames more and {len(wrong)} fewer" if lacking or wrong else ""
 
 
 def _check_unknown(volumes: Mapping[bytes, Volume], expected: set[Path]) -> Iterator[Finding]:
     """Chunk files that the index does not know; one that is being written may not be in it yet."""
     now = time.time()
+    numbers = {(path.parts[-3], parsed.sequence) for path in expected if (parsed := parse_chunk_path(path))}
     for volume in volumes.values():
         for files in chunk_files(volume).values():
             for file in files:
-                if file.path not in expected and now - file.path.stat().st_mtime > RECENT_S:
+                if file.path in expected or now - file.path.stat().st_mtime < RECENT_S:
+                    continue
+                if (file.stream, file.sequence) in numbers:
+                    yield Finding(str(file.path), "has the number of another chunk file; keep one of them")
+                else:
                     yield Finding(str(file.path), "is not in the index; keyreel rebuild takes it in")
+
+
+def leftovers(index_path: Path, volumes: Iterable[Volume]) -> list[Finding]:
+    """What lies about and is no fault: cut tails, indexes that were set aside, and what is not ours on a volume."""
+    found = [Finding(str(path), "an index that was set aside") for path in sorted(index_path.parent.glob("index.*"))
+             if path.is_dir()]  # fmt: skip
+    for volume in volumes:
+        for path in sorted(volume.root.rglob("*")):
+            depth = len(path.relative_to(volume.root).parts)
+            if path.is_dir() or path.name in (IDENTITY_NAME, REPORT_NAME) or (parse_chunk_path(path) and depth == 3):
+                continue
+            side = ".mp4.torn-" in path.name
+            found.append(Finding(str(path), "a torn tail, kept for forensics" if side else "not a file of this system"))
+            if len(found) >= LEFTOVERS_MAX:
+                return found
+    return found

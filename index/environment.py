@@ -254,6 +254,12 @@ class Index:
         if isinstance(error, IndexDamage) and self._tells:
             tell_error(self.path, error)
 
+    def reader_lag(self) -> int:
+        """Commits since the oldest view that somebody still holds: pages freed since then cannot be used again."""
+        held = [line.split()[2] for line in self._env.readers().splitlines()[1:] if len(line.split()) == 3]
+        newest = int(self._env.info()["last_txnid"])
+        return max([0, *(newest - int(txnid) for txnid in held if txnid.isdigit())])
+
     def _begin_current(self) -> lmdb.Transaction[bytes]:
         """A write transaction of the index that lies at the path: while it lasts, no other can be put there."""
         for _ in range(3):

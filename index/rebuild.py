@@ -19,6 +19,7 @@ from typing import Final
 
 from base.errors import ConfigError, KeyreelError
 from chunks.reader import head_of
+from chunks.scrubreport import read_report
 from chunks.summary import ChunkSummary, summarize
 from chunks.volume import Volume, sync_directory
 from index.deletions import Deletion, deletions_path, read, summed
@@ -68,6 +69,8 @@ def rebuild(index_path: Path | str, volumes: Iterable[Volume], progress: Progres
     with Index.open(fresh, create=True, node=nodes.pop() if len(nodes) == 1 else None) as index:
         _restore_register(index, register_path(index_path), report)
         _take_in(index, volumes, report, progress or (lambda done, total: None))
+        with index.write() as transaction:
+            restore_damage(transaction, volumes)
         _tell_deleted(index, index_path, report)
         with index.read() as snapshot:
             report.streams = len(snapshot.streams())
@@ -155,6 +158,19 @@ def _tell_deleted(index: Index, index_path: Path, report: RebuildReport) -> None
     for record in deleted:
         with index.write() as transaction:
             restore_deleted(transaction, record)
+
+
+def restore_damage(transaction: Transaction, volumes: Iterable[Volume]) -> None:
+    """Damage that was found and kept beside the chunks is a gap in a new index too."""
+    for volume in volumes:
+        found: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        for one in read_report(volume.root).damage:
+            found.setdefault((one.stream, one.sequence), []).append((one.start_us, one.end_us))
+        for (name, sequence), ranges in found.items():
+            stream = transaction.stream(name)
+            chunk = transaction.chunk(stream.id, sequence) if stream is not None else None
+            if chunk is not None and chunk.volume == volume.id:
+                transaction.declare_damage(chunk, ranges)
 
 
 def _by_stream_id(volumes: list[Volume]) -> Iterator[list[ChunkPath]]:

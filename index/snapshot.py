@@ -113,6 +113,22 @@ class Snapshot:
         """Chunks with stored pictures that overlap [start_us, end_us), in time order."""
         return list(self._chunks(stream_id, start_us, end_us))
 
+    def chunks_from(self, stream_id: int, start_us: int) -> Iterator[ChunkRow]:
+        """Chunks that begin at or after a time, one by one: only what is taken is read."""
+        for key, value in self._time_rows(self._db.chunks, stream_id, start_us, TIME_MAX_US):
+            row = self._chunk_row(key, value)
+            if row.start_us >= start_us:
+                yield row
+
+    def damage(self, chunk: ChunkRow) -> list[tuple[int, int]]:
+        """What is declared damaged inside a chunk, ascending."""
+        found = self._gaps(chunk.stream_id, chunk.start_us, max(chunk.end_us, chunk.start_us + 1))
+        return [
+            (gap.start_us, gap.end_us)
+            for gap in found
+            if gap.cause is GapCause.DAMAGE and chunk.start_us <= gap.start_us < max(chunk.end_us, chunk.start_us + 1)
+        ]
+
     def last_chunk(self, stream_id: int) -> ChunkRow | None:
         """The chunk with the highest sequence number, even if nothing is stored in it yet."""
         with self._txn.cursor(self._db.sequences) as cursor:

@@ -20,7 +20,7 @@ import msgspec
 
 from base.errors import DamageError, IndexDamage, NotFound, UserError
 from base.media import StreamConfig
-from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, Gap, StoredRecord
+from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, Gap, GapCause, StoredRecord
 from chunks.summary import ChunkSummary
 from index import holds, register, schema
 from index.expire import count_usage
@@ -257,6 +257,13 @@ class Transaction(Snapshot):
             grows = any((old.start_us, old.end_us, old.cause) == (at_us, start_us, gap.cause) for old in known)
             key = TIME_KEY.pack(gap.stream_id, at_us if grows else start_us)
             self._txn.put(key, GAP.pack(end_us, gap.cause, gap.packets), db=self._db.gaps)
+
+    def declare_damage(self, chunk: ChunkRow, ranges: Iterable[tuple[int, int]]) -> None:
+        """Let these ranges of a chunk, and no others, be gaps of cause damage."""
+        for start_us, _ in self.damage(chunk):
+            self._txn.delete(TIME_KEY.pack(chunk.stream_id, start_us), db=self._db.gaps)
+        for start_us, end_us in ranges:
+            self._declare(Gap(chunk.stream_id, start_us, end_us, GapCause.DAMAGE))
 
     def _put_config(self, stream_id: int, epoch: int, config: StreamConfig) -> None:
         key, row = SEQUENCE_KEY.pack(stream_id, epoch), msgspec.msgpack.encode(config)

@@ -38,9 +38,10 @@ def serve(data: Path, config: Path | None, listen: str | None) -> int:
         setup("supervisor", node.config.log)
         with recording(node) as lock:
             supervisor = Supervisor(programs(node, config, listen, lock))
-            if node.config.recorder.workers == 1:  # of several the others still write; the first one's care mends it
+            for child in supervisor.children:  # others still use it: the first recorder's care mends it
+                child.mend = partial(suspect_index, node.datadir)
+            if node.config.recorder.workers == 1:
                 supervisor.children[0].mend = partial(prepare_index, node.datadir, verified=True)
-            supervisor.children[-1].mend = partial(suspect_index, node.datadir)
             teller = asyncio.create_task(tell_address(node, supervisor.children[-1]))
             try:
                 await supervisor.run()

@@ -18,6 +18,7 @@ from base.service import EXIT_DAMAGE, EXIT_DONE
 from base.status import IndexStatus, read_status
 from index import Index
 from index.check import check as check_index
+from index.check import leftovers
 from index.rebuild import rebuild as rebuild_index
 from index.suspect import tell
 from keyreel.node import known_volumes
@@ -34,11 +35,14 @@ def check(data: Path, deep: bool, as_json: bool) -> int:
     volumes = known_volumes(datadir)
     with Index.open(datadir.index_path, readonly=True) as index:
         findings = check_index(index, volumes, deep=deep)
+    notes = leftovers(datadir.index_path, volumes)
     if as_json:
-        print_json({"findings": msgspec.to_builtins(findings)})
+        print_json({"findings": msgspec.to_builtins(findings), "notes": msgspec.to_builtins(notes)})
     else:
         for finding in findings:
             print(f"{finding.where}: {finding.what}")
+        for note in notes:
+            print(f"note: {note.where}: {note.what}")
         print(f"{len(findings)} findings" if findings else "index and chunks agree")
     return EXIT_DAMAGE if findings else EXIT_DONE
 

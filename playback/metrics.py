@@ -219,3 +219,22 @@ def _volume_metrics(status: RecorderStatus) -> Iterator[Metric]:
         for state in get_args(VolumeState):
             states.add_metric((volume.id, state), float(volume.state == state))
     yield states
+    yield from _scrub_metrics(status)
+
+
+def _scrub_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    for field, text in (
+        ("bytes", "Bytes read again in the turn going on or the last one"),
+        ("known_damage", "Fragments and chunks that are damaged"),
+        ("last_ended_us", "When the last whole turn ended, microseconds of UTC since 1970, 0 never"),
+    ):
+        gauge = GaugeMetricFamily(f"keyreel_volume_scrub_{field}", text, labels=("volume",))
+        for volume in status.volumes:
+            if volume.scrub is not None:
+                gauge.add_metric((volume.id,), float(getattr(volume.scrub, field)))
+        yield gauge
+    index = GaugeMetricFamily(
+        "keyreel_index_whole", "1 when every chunk is in the index", value=float(status.index.whole)
+    )
+    yield index
+    yield CounterMetricFamily("keyreel_index_renewals", "Times the index was made again", value=status.index.renewals)

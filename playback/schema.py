@@ -75,6 +75,24 @@ class RecorderView(msgspec.Struct, kw_only=True):
         msgspec.field(default_factory=list)
     )
     clock: ClockView | None = None
+    index_whole: bool = True  # false while the index was made again and lacks chunks; how many were looked at:
+    index_chunks_done: int = 0
+    index_chunks_total: int = 0
+
+
+class ScrubView(msgspec.Struct, kw_only=True):
+    """Sealed chunks read again: the turn going on, what is damaged, and the last whole turn."""
+
+    running: bool
+    started: MomentText | None = None
+    chunks: int = 0
+    bytes: int = 0
+    damaged: int = 0  # fragments, in this turn
+    known_damage: int = 0  # fragments and chunks that are gaps now
+    findings: int = 0  # what costs no media
+    last_ended: MomentText | None = None
+    last_bytes: int = 0
+    last_damaged: int = 0
 
 
 class VolumeView(VolumeFigures, kw_only=True):
@@ -91,6 +109,7 @@ class VolumeView(VolumeFigures, kw_only=True):
     total_bytes: int = 0
     queue_bytes: int = 0
     last_sync_ms: float = 0.0
+    scrub: ScrubView | None = None  # null while the volume is not scrubbed
 
 
 class VolumesView(msgspec.Struct, kw_only=True):

@@ -65,6 +65,9 @@ def recorder_view(status: RecorderStatus | None, now_us: int) -> RecorderView:
         workers=status.workers,
         silent=status.silent,
         clock=_clock(status.clock) if status.clock is not None else None,
+        index_whole=status.index.whole,
+        index_chunks_done=status.index.chunks_done,
+        index_chunks_total=status.index.chunks_total,
     )
 
 

@@ -7,10 +7,10 @@ none.
 from __future__ import annotations
 
 from base.clock import wall_us
-from base.status import VolumeFigures, VolumeStatus
+from base.status import ScrubStatus, VolumeFigures, VolumeStatus
 from base.units import format_time
 from playback.calls import Ask, NoQuery
-from playback.schema import VolumesView, VolumeView
+from playback.schema import ScrubView, VolumesView, VolumeView
 from playback.streams import moment, recorder_view
 
 
@@ -36,7 +36,23 @@ def _view(volume: VolumeStatus) -> VolumeView:
         total_bytes=volume.total_bytes,
         queue_bytes=volume.queue_bytes,
         last_sync_ms=volume.last_sync_ms,
+        scrub=_scrub(volume.scrub) if volume.scrub is not None else None,
     )
     for field in VolumeFigures.__struct_fields__:
         setattr(view, field, getattr(volume, field))
     return view
+
+
+def _scrub(scrub: ScrubStatus) -> ScrubView:
+    return ScrubView(
+        running=scrub.running,
+        started=moment(scrub.started_us),
+        chunks=scrub.chunks,
+        bytes=scrub.bytes,
+        damaged=scrub.damaged,
+        known_damage=scrub.known_damage,
+        findings=scrub.findings,
+        last_ended=moment(scrub.last_ended_us),
+        last_bytes=scrub.last_bytes,
+        last_damaged=scrub.last_damaged,
+    )

@@ -23,7 +23,7 @@ from base.status import IndexStatus
 from chunks.volume import Volume
 from index import Index
 from index.expire import restore_deleted
-from index.rebuild import deleted_ranges
+from index.rebuild import deleted_ranges, restore_damage
 from index.register import RegisterCopy, read_copy, register_path, write_copy
 from index.renewal import is_worn, make_anew
 from index.suspect import look, take
@@ -36,7 +36,8 @@ LOOK_S: Final = 0.5
 VERIFY_S: Final = 3600.0  # between two verifications of an index that nobody suspects
 VERIFY_WAIT_S: Final = 900.0
 PATIENCE_MIN_S: Final = 5.0  # after a suspicion that proved wrong; longer each time
-READERS_S: Final = 60.0  # between two looks for readers that died with a transaction
+READER_LAG_MAX: Final = 300  # commits: about so many seconds
+READERS_S: Final = 20.0  # between two looks for readers that died with a transaction
 END_WAIT_S: Final = 5.0
 
 log = structlog.get_logger("recorder.index")
@@ -106,12 +107,20 @@ class IndexCare:
             self._renew(why)
         self._keep_register()
         if self._first and time.monotonic() - self._readers_s > READERS_S:
-            self._readers_s = time.monotonic()
-            self._index.clear_dead_readers()
+            self._look_at_readers()
         if self._first and time.monotonic() >= self._retry_s:
             self._read_in()
         if self._status.read_in:
             self._past.finish_tails(self._taking.ended)
+
+    def _look_at_readers(self) -> None:
+        """A reader that died with a view keeps the file growing until its place is cleared; one that hangs is told."""
+        self._readers_s = time.monotonic()
+        self._index.clear_dead_readers()
+        self._status.reader_lag = self._index.reader_lag()
+        if self._status.reader_lag > READER_LAG_MAX:
+            text = "a program holds an old view of the index, which grows as long; does a disk hang?"
+            log.warning(text, commits=self._status.reader_lag)
 
     def _why_anew(self) -> str:
         """Why the index has to be made again; "" when it has not."""
@@ -179,6 +188,7 @@ class IndexCare:
             self._past.adopt(self._taking.torn)
             log.info("chunks are in the index", report=str(self._taking.report))
         self._past.finish_tails(self._taking.ended)
+        self._committer.call(partial(restore_damage, volumes=volumes)).result(END_WAIT_S)
         for record in deleted_ranges(self._index.path):
             self._committer.call(partial(restore_deleted, record=record)).result(END_WAIT_S)
         self._committer.call(lambda transaction: transaction.set_whole(complete=complete)).result(END_WAIT_S)

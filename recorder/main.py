@@ -29,6 +29,7 @@ from recorder.fleet import Fleet
 from recorder.indexcare import IndexCare
 from recorder.report import Reporter
 from recorder.retention import Retention
+from recorder.scrub import Scrubber
 from recorder.share import WHOLE, Share
 from recorder.startup import Past, chunk_reader, resume_of
 from recorder.storedclock import StoredClock
@@ -78,7 +79,13 @@ class Recorder:
             self._index, self._node, self._committer, self._past,
             TakeIn(self._index, self._committer, self._is_busy), self._present, share.first,
         )  # fmt: skip
-        self._reporter = Reporter(datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care)
+        self._scrubber = Scrubber(
+            self._index, self._committer, config.recorder.scrub_bytes_s_max,
+            config.recorder.scrub_days if share.first else 0, self._is_busy,
+        )  # fmt: skip
+        self._reporter = Reporter(
+            datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care, self._scrubber
+        )
         self._following: asyncio.Task[None] | None = None
         self._retention: Retention | None = None
 
@@ -125,6 +132,7 @@ class Recorder:
                 self._retention.follow(self._volumes.slots)
             if tick % REPORT_TICKS == 0:
                 self._start_following()
+                self._scrubber.follow(self._volumes.answering())
                 self.fleet.follow_intents(self._clock.wall_us())
                 self._volumes.count_streams(self.fleet.writers())
                 self._report()
@@ -191,6 +199,7 @@ class Recorder:
             await asyncio.gather(self._following, return_exceptions=True)
         if self._retention is not None:
             await asyncio.to_thread(self._retention.end)
+        await asyncio.to_thread(self._scrubber.stop)
         await asyncio.to_thread(self._care.stop)
         await asyncio.to_thread(self._past.end)
         await self.fleet.stop()

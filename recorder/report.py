@@ -21,6 +21,7 @@ from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.indexcare import IndexCare
 from recorder.retention import Retention
+from recorder.scrub import Scrubber
 from recorder.session import Session
 from recorder.share import Share
 from recorder.slot import Slot
@@ -46,7 +47,14 @@ class Reporter:
     """Assembles and writes the status file."""
 
     def __init__(
-        self, run_path: Path, share: Share, started_us: int, committer: Committer, volumes: Volumes, care: IndexCare
+        self,
+        run_path: Path,
+        share: Share,
+        started_us: int,
+        committer: Committer,
+        volumes: Volumes,
+        care: IndexCare,
+        scrubber: Scrubber,
     ) -> None:
         self._run_path = run_path
         self._share = share
@@ -56,6 +64,7 @@ class Reporter:
         self._volumes = volumes
         self.retention: Retention | None = None
         self._care = care
+        self._scrubber = scrubber
         self._history: dict[str, deque[tuple[int, int, int]]] = {}
 
     def write(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
@@ -150,6 +159,7 @@ class Reporter:
             streams=self._volumes.streams(slot),
             free_bytes=slot.free_bytes,
             total_bytes=slot.total_bytes,
+            scrub=self._scrubber.status(slot.id),
         )
         if self.retention is not None:
             self.retention.describe(slot, status)

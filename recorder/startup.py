@@ -114,7 +114,9 @@ class Past:
         """Where the stored time of all the node's streams ends, also of other workers'; 0 when nothing is stored."""
         with self._index.read() as snapshot:
             last = [snapshot.last_chunk(row.id) for row in snapshot.streams()]
-        return max((chunk.end_us for chunk in last if chunk is not None), default=0)
+        with self._lock:
+            tails = [tail.end_us for tail in self._tails.values()]
+        return max([0, *tails, *(chunk.end_us for chunk in last if chunk is not None)])
 
     def end(self) -> None:
         """Leave the rest to the next start; a disk that hangs is not waited for long."""
@@ -174,15 +176,19 @@ class Past:
         """Cut and seal what was torn when the recorder began, once all other chunks are in the index."""
         with self._lock:
             tails, self._tails = self._tails, {}
-        for path, tail in tails.items():
-            if ended.is_set() or tail.sealed:
-                continue
-            head = tail.head
+
+        def finish(path: Path) -> None:
+            if ended.is_set():
+                return
+            head = tails[path].head
             with self._index.read() as snapshot:
                 one = _torn(snapshot, path, head.stream_id, head.sequence, head.start_us, None)
             later = [other.head.start_us for other in tails.values() if _follows(other.head, head)]
             until_us = min([*later, one.bounds.until_us or TIME_MAX_US])
             self._finish(replace(one, row=None, bounds=Bounds(None, until_us if until_us < TIME_MAX_US else None)))
+
+        with ThreadPoolExecutor(READERS, thread_name_prefix="seal") as pool:
+            list(pool.map(finish, [path for path, tail in tails.items() if not tail.sealed]))
 
     def _unknown(
         self, snapshot: Snapshot, streams: list[StreamRow], volume: Volume, told: Mapping[Path, int]

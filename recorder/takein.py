@@ -24,7 +24,7 @@ from index.files import ChunkPath, newest_days_first, newest_files
 from index.rebuild import Read, RebuildReport, read_chunks, take_in
 from recorder.committer import Committer
 
-GROUP: Final = 64  # chunks in one transaction: the index is held from the recorder's own commits for some 20 ms
+GROUP: Final = 128  # chunks in one transaction: the index is held from the recorder's own commits for some 40 ms
 COMMIT_WAIT_S: Final = 60.0
 BUSY_WAIT_S: Final = 0.05
 BUSY_WAITS: Final = 20  # a second at most between two groups: it ends even on a node that is always busy

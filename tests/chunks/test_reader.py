@@ -151,6 +151,7 @@ def test_a_file_without_its_head_is_refused(sealed: Path, size: int) -> None:
 def test_a_damaged_head_and_another_file_are_refused(sealed: Path) -> None:
     data = bytearray(sealed.read_bytes())
     data[200] ^= 4
+    data[300] ^= 4
     sealed.write_bytes(data)
     with pytest.raises(DamageError, match="CRC"):
         ChunkFile(sealed)
@@ -170,3 +171,15 @@ def test_closing_twice_does_nothing(sealed: Path) -> None:
     file.close()
     with pytest.raises(OSError):
         file.table()
+
+
+def test_any_one_flipped_bit_of_a_head_is_read_as_it_was_written(sealed: Path) -> None:
+    whole = ChunkFile(sealed)
+    data = sealed.read_bytes()
+    for at in range(0, whole.header_bytes, 7):
+        spoilt = bytearray(data)
+        spoilt[at] ^= 1 << at % 8
+        sealed.write_bytes(spoilt)
+        found = ChunkFile(sealed)
+        assert (found.head, found.config, found.header_bytes) == (whole.head, whole.config, whole.header_bytes)
+        assert len(found.table()) == len(whole.table())

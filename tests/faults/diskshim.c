@@ -1,6 +1,7 @@
 /* A disk that fails or hangs on demand, for one live process: LD_PRELOAD=diskshim.so DISKSHIM=FOLDER CONTROL.
  * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "sync-eio" syncs alone,
- * "hang" holds every call until the file says something else, "slow N" lets N bytes a second be written. With
+ * "hang" holds every call until the file says something else, "slow N" lets N bytes a second be written, "read-eio A B"
+ * refuses reads that touch bytes [A, B) of any file. With
  * DISKSHIM_KILL_AT=N the process dies by SIGKILL in the N-th call, before it is done; files made, renamed and removed
  * count too. */
 #define _GNU_SOURCE
@@ -118,3 +119,31 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { REAL(pwrite); 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { REAL(pwrite64); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size, at); }
 ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { REAL(pwritev); REFUSE(fd, 0); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
 ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) { REAL(pwritev64); REFUSE(fd, 0); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
+
+static int unreadable(int fd, size_t size, off_t at) {
+    char path[4096], text[96] = "";
+    const char *folder = getenv("DISKSHIM"), *control = getenv("DISKSHIM_CONTROL");
+    if (!folder || !control) return 0;
+    FILE *file = fopen(control, "r");
+    if (!file) return 0;
+    long from = 0, to = 0;
+    int found = fgets(text, sizeof text, file) && sscanf(text, "read-eio %ld %ld", &from, &to) == 2;
+    fclose(file);
+    if (!found || strncmp(path_of(fd, path, sizeof path), folder, strlen(folder)) != 0) return 0;
+    return at < to && at + (off_t)size > from;
+}
+
+#define REFUSE_READ(fd, size, at) if (unreadable(fd, size, at)) { errno = EIO; return -1; }
+
+ssize_t pread(int fd, void *data, size_t size, off_t at) { REAL(pread); REFUSE_READ(fd, size, at); return real(fd, data, size, at); }
+ssize_t pread64(int fd, void *data, size_t size, off64_t at) { REAL(pread64); REFUSE_READ(fd, size, at); return real(fd, data, size, at); }
+ssize_t preadv(int fd, const struct iovec *parts, int count, off_t at) {
+    REAL(preadv);
+    REFUSE_READ(fd, size_of(parts, count), at);
+    return real(fd, parts, count, at);
+}
+ssize_t preadv64(int fd, const struct iovec *parts, int count, off64_t at) {
+    REAL(preadv64);
+    REFUSE_READ(fd, size_of(parts, count), at);
+    return real(fd, parts, count, at);
+}

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,8 @@ from base.errors import DamageError
 from chunks.records import StoredRecord
 from chunks.volume import Volume
 from index import Camera, Index, Transaction
-from index.check import Finding, check
+from index.check import Finding, check, leftovers
+from index.rebuild import rebuild
 from index.schema import CHUNK, SEQUENCE_KEY, STREAM_KEY, TIME_KEY
 
 BASE_US = 1_790_000_000_000_000
@@ -91,11 +94,11 @@ def wrong_order(txn: Any, db: Any) -> None:
         ),
         (
             lambda txn, db: txn.put(KEY1, b"\x01\0\0\0\x01\x05", db=db.key_frames),
-            r"Z-1\.mp4: 5 of its key frames are not in the index",
+            r"Z-1\.mp4: has 5 key frames more",
         ),
         (
             lambda txn, db: txn.put(KEY1, b"\x01\0\0\0\x01\x05", db=db.key_frames),
-            r"Z-1\.mp4: the index has 1 key frames that the file has not",
+            r"Z-1\.mp4: has 5 key frames more and 1 fewer than the index says",
         ),
         (lambda txn, db: txn.put(TIME_KEY.pack(1, 9), bytes(13), db=db.gaps), r"gap at 9: is empty"),
         (lambda txn, db: txn.put(TIME_KEY.pack(7, 9), bytes(13), db=db.gaps), r"gaps: has rows of stream 7"),
@@ -145,3 +148,49 @@ def test_a_damaged_page_of_the_index_is_a_finding(archive: Index, volume: Volume
         assert "rebuild" in whats(check(index, [volume], deep=deep))
         with pytest.raises(DamageError, match="keyreel rebuild"), index.write() as transaction:
             transaction.ensure_stream("new.main")
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        ("truncate", r"Z-1\.mp4: has \d+ bytes, \d+ of them are on record"),
+        ("hole", r"Z-1\.mp4: \d+ bytes at \d+ are damaged"),
+        ("zeros", r"Z-1\.mp4: .*(damaged|frame table)"),
+        ("copy", r"Z-1\.mp4: has the number of another chunk file"),
+        ("another chunk", r"Z-1\.mp4: has another sequence than the index says"),
+    ],
+)
+def test_what_may_happen_to_a_chunk_file_is_found(archive: Index, volume: Volume, harm: str, expected: str) -> None:
+    """And none of it ends the check, or a rebuild from what is left."""
+    first, second, _ = files(volume)
+    size = first.stat().st_size
+    with first.open("r+b") as file:
+        if harm == "truncate":
+            file.truncate(size // 2)
+        elif harm == "hole":
+            libc = ctypes.CDLL(None, use_errno=True)
+            assert libc.fallocate(file.fileno(), 3, ctypes.c_long(4096), ctypes.c_long(4096)) == 0
+        elif harm == "zeros":
+            file.seek(size // 2)
+            file.write(bytes(min(65536, size // 2)))
+    if harm == "copy":
+        shutil.copy2(first, first.with_name("000000.000Z-1.mp4"))
+    elif harm == "another chunk":
+        shutil.copyfile(second, first)
+    files(volume)
+    assert re.search(expected, whats(check(archive, [volume], deep=True)))
+    archive.close()
+    assert rebuild(archive.path, [volume]).chunks >= 2
+
+
+def test_what_lies_about_is_told_and_is_no_fault(archive: Index, volume: Volume) -> None:
+    first, *_ = files(volume)
+    first.with_name(f"{first.name}.torn-77").write_bytes(b"tail")
+    (volume.root / "holiday.jpg").write_bytes(b"not ours")
+    (archive.path.parent / "index.damaged-20260101T000000Z").mkdir()
+    assert check(archive, [volume], deep=True) == []
+    told = whats(leftovers(archive.path, [volume]))
+    assert re.search(r"index.damaged-\S+: an index that was set aside", told)
+    assert re.search(r"torn-77: a torn tail, kept for forensics", told)
+    assert re.search(r"holiday.jpg: not a file of this system", told)
+    assert len(told.splitlines()) == 3

@@ -261,3 +261,33 @@ with index.read() as snapshot, index.write() as transaction:
             assert index.clear_dead_readers() == 0
         with index.read() as snapshot:
             assert [row.name for row in snapshot.streams()] == ["alive0.main", "alive1.main", "alive2.main"]
+
+
+def test_a_reader_that_died_with_its_view_stops_the_growth_no_longer_than_until_it_is_cleared(tmp_path: Path) -> None:
+    code = """
+import sys
+from index import Index
+with Index.open(sys.argv[1]) as index, index.read() as snapshot:
+    print(len(snapshot.cameras()), flush=True)
+    sys.stdin.read()
+"""
+    with Index.open(tmp_path / "index", create=True) as index:
+
+        def change(times: int) -> int:
+            for number in range(times):
+                with index.write() as transaction:
+                    transaction.put_camera(Camera(id=f"cam{number % 50}", main="rtsp://host/1", note="x" * number))
+            return index.used_bytes()
+
+        change(50)
+        command = [sys.executable, "-c", code, str(tmp_path / "index")]
+        reader = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert reader.stdout is not None
+        assert reader.stdout.readline()
+        grown = change(200)
+        assert index.reader_lag() >= 200
+        reader.kill()
+        reader.communicate()
+        assert index.clear_dead_readers() >= 1
+        assert index.reader_lag() == 0
+        assert change(400) <= grown * 1.5, "pages are used again"
