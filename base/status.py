@@ -64,6 +64,7 @@ class ScrubStatus(msgspec.Struct, kw_only=True):
     """Reading sealed chunks again: the turn going on, or else the last one; `damaged` counts fragments."""
 
     running: bool = False
+    detail: str = ""  # why it does not go on, though it should
     started_us: int = 0
     chunks: int = 0
     bytes: int = 0

@@ -28,7 +28,7 @@ from chunks.format import (
 )
 from chunks.frametable import FrameTable
 from chunks.records import ChunkHead
-from chunks.walk import names, sound_steps, walk_fragments
+from chunks.walk import names, pread, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
@@ -42,17 +42,17 @@ _END_READ: Final = 65536  # table and mfra of ten minutes
 
 def read_header(handle: int, path: Path) -> Header:
     """A chunk file's header; DamageError when it has none: reason `unfinished` when it ends before, else `head`."""
-    data = os.pread(handle, _FIRST_READ, 0)
+    data = pread(handle, _FIRST_READ, 0)
     try:
         size = header_size(data)
         if size == 0 or size > len(data):
-            data = os.pread(handle, HEADER_BYTES_MAX, 0)
+            data = pread(handle, HEADER_BYTES_MAX, 0)
             size = header_size(data)
         if size == 0 or size > len(data):
             raise DamageError("the file ends inside its head", reason="unfinished")
         return unpack_header(data[:size])
     except DamageError as error:
-        mended = _mended(os.pread(handle, _MEND_BYTES_MAX + len(_FIRST_FRAGMENT), 0))
+        mended = _mended(pread(handle, _MEND_BYTES_MAX + len(_FIRST_FRAGMENT), 0))
         if mended is not None:
             return replace(unpack_header(mended), mended=True)
         raise DamageError(f"{path}: {error}", reason=error.reason) from None
@@ -110,16 +110,16 @@ def is_unfinished(path: Path) -> bool:
 def read_footer(handle: int, head: ChunkHead, size: int) -> Table | None:
     """The frame table of a sealed chunk; None when the file has no end of its own, DamageError when it is spoilt."""
     start = max(0, size - _END_READ)
-    data = os.pread(handle, size - start, start)
+    data = pread(handle, size - start, start)
     if len(data) < MFRO_BYTES or data[-MFRO_BYTES + 4 : -MFRO_BYTES + 8] != b"mfro":
         return None
     end = size - int.from_bytes(data[-4:], "big")
     if end - TABLE_END.size < 0:
         raise DamageError("mfro is longer than the file", reason="table")
-    offset, _ = TABLE_END.unpack(os.pread(handle, TABLE_END.size, end - TABLE_END.size))
+    offset, _ = TABLE_END.unpack(pread(handle, TABLE_END.size, end - TABLE_END.size))
     if not 0 < offset < end or end - offset > TABLE_BYTES_MAX:
         raise DamageError("the frame table is not where the chunk's end says", reason="table")
-    raw = data[offset - start : end - start] if offset >= start else os.pread(handle, end - offset, offset)
+    raw = data[offset - start : end - start] if offset >= start else pread(handle, end - offset, offset)
     return unpack_table(raw, offset, head)
 
 
@@ -159,7 +159,7 @@ class ChunkFile:
     def sealed(self) -> bool:
         """The chunk has its end and will not change; asked of the file until it says yes."""
         if not self._sealed:
-            end = os.pread(self._handle, MFRO_BYTES, max(0, os.fstat(self._handle).st_size - MFRO_BYTES))
+            end = pread(self._handle, MFRO_BYTES, max(0, os.fstat(self._handle).st_size - MFRO_BYTES))
             return end[4:8] == b"mfro"
         return True
 
@@ -210,7 +210,8 @@ class ChunkFile:
             data = os.pread(self._handle, length, offset)
         except OSError as error:
             raise DamageError(
-                f"{self.path}: the disk cannot give the fragment at {offset} ({error.strerror}); the range is a gap"
+                f"{self.path}: the disk cannot give the fragment at {offset} ({error.strerror}); the range is a gap",
+                reason="eio",
             ) from None
         seal = unpack_seal(data, length - SEAL_SIZE) if len(data) == length else None
         if (

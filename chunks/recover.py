@@ -21,7 +21,7 @@ from chunks.frametable import FrameTable
 from chunks.reader import read_footer, read_header
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, StoredRecord
 from chunks.volume import sync_directory
-from chunks.walk import Step, sound_steps, walk_fragments
+from chunks.walk import Step, pread, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
@@ -161,7 +161,7 @@ def _sound_steps(handle: int, head: ChunkHead, start: int, size: int, trusted: i
         if seal.offset >= trusted:
             if not bounds.hold(stored_record(seal)):
                 break
-            data = os.pread(handle, seal.length, seal.offset)
+            data = pread(handle, seal.length, seal.offset)
             if len(data) != seal.length or crc32c(memoryview(data)[:-4], seed) != seal.crc:
                 break
         steps.append(step)
@@ -179,7 +179,7 @@ def _keep_tail(handle: int, path: Path, end: int, size: int) -> Path | None:
     with fresh.open("wb") as side:
         at = end
         while at < size:
-            data = os.pread(handle, min(_COPY_BYTES, size - at), at)
+            data = pread(handle, min(_COPY_BYTES, size - at), at)
             if not data:
                 break
             side.write(data)

@@ -16,7 +16,7 @@ from base.media import StreamConfig
 from chunks.format import UUID_BOX, unpack_seal
 from chunks.reader import read_footer, read_header
 from chunks.records import ChunkHead
-from chunks.walk import names
+from chunks.walk import names, pread
 from native.moof import SEAL_SIZE, SEAL_UUID
 
 _WINDOW_BYTES: Final = 1 << 20
@@ -56,11 +56,11 @@ def _last_end(handle: int, head: ChunkHead, start: int, size: int) -> int:
     end = size
     while end > start and size - end < _SEARCH_BYTES_MAX:
         at = max(start, end - _WINDOW_BYTES)
-        data = os.pread(handle, min(size, end + SEAL_SIZE) - at, at)  # a seal may lie across the border
+        data = pread(handle, min(size, end + SEAL_SIZE) - at, at)  # a seal may lie across the border
         found = data.rfind(SEAL_UUID)
         while found >= 0:
             box = at + found - (UUID_BOX.size - len(SEAL_UUID))
-            seal = unpack_seal(os.pread(handle, SEAL_SIZE, box))
+            seal = unpack_seal(pread(handle, SEAL_SIZE, box))
             if seal is not None and names(seal, head) and seal.offset + seal.length == box + SEAL_SIZE:
                 return seal.end_us
             found = data.rfind(SEAL_UUID, 0, found)

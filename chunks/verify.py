@@ -20,7 +20,7 @@ from chunks.format import PRFT_TIME, Header, Table, pack_mfra, seed_of, unpack_s
 from chunks.frametable import FrameTable
 from chunks.reader import read_footer, read_header
 from chunks.records import ChunkHead
-from chunks.walk import names, sound_steps, walk_fragments
+from chunks.walk import names, pread, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
@@ -92,13 +92,8 @@ def _table(handle: int, header: Header, size: int, upto: int | None, found: Veri
             found.findings.append("it has no frame table at its end")
     except DamageError as error:
         found.findings.append(str(error))
-    except OSError as error:
-        found.findings.append(f"its frame table cannot be read: {error.strerror}")
     limit = size if upto is None else min(size, upto)
-    try:
-        steps = sound_steps(list(walk_fragments(handle, header.head, header.size, limit, limit)))
-    except OSError as error:
-        raise DamageError(f"its fragments cannot be walked: {error.strerror}", reason="eio") from None
+    steps = sound_steps(list(walk_fragments(handle, header.head, header.size, limit, limit)))
     return FrameTable.from_records(b"".join([step.record for step in steps]))
 
 
@@ -182,5 +177,5 @@ def _check_mfra(handle: int, table: FrameTable, end: tuple[int, int, int], media
         if table.key[i]
     ]
     mfra = pack_mfra(keys)
-    if os.pread(handle, len(mfra), size - len(mfra)) != mfra:
+    if pread(handle, len(mfra), size - len(mfra)) != mfra:
         found.findings.append("its mfra is not what was written; the frame table is, and is what this system uses")

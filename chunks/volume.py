@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -90,6 +92,18 @@ class Volume:
             raise VolumeError(
                 f"{self.root} does not answer ({error.strerror}); check its disk", reason="eio"
             ) from error
+
+
+@contextmanager
+def proven(volume: Volume) -> Iterator[Path]:
+    """The volume's directory by a handle, after it proved to be the volume: a mount that leaves changes it no more."""
+    root = os.open(volume.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        path = Path(f"/proc/self/fd/{root}")
+        Volume.open(path, volume.id)
+        yield path
+    finally:
+        os.close(root)
 
 
 def sync_directory(path: Path) -> None:

@@ -21,7 +21,7 @@ from native.table import decode
 _FIRST_READ: Final = 2048  # covers the boxes of a second at 25 pictures with audio
 _MOOF_BYTES_MAX: Final = 1 << 20
 _SEARCH_BYTES: Final = 1 << 20
-_SECTOR_BYTES: Final = 512
+_PAGE_BYTES: Final = 4096  # what a read through the page cache fails in
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def read_step(handle: int, head: ChunkHead, offset: int, limit: int) -> Step | N
 
 
 def pread(handle: int, size: int, offset: int) -> bytes:
-    """Bytes of a file, zeros for sectors that its disk cannot give: those are damage, what is around them is not."""
+    """Bytes of a file, zeros for pages that its disk cannot give: those are damage, what is around them is not."""
     try:
         return os.pread(handle, size, offset)
     except OSError as error:
@@ -64,7 +64,7 @@ def pread(handle: int, size: int, offset: int) -> bytes:
             raise
     parts, end = [], min(offset + size, os.fstat(handle).st_size)
     while offset < end:
-        count = min(_SECTOR_BYTES - offset % _SECTOR_BYTES, end - offset)
+        count = min(_PAGE_BYTES - offset % _PAGE_BYTES, end - offset)
         try:
             parts.append(os.pread(handle, count, offset))
         except OSError:

@@ -2,12 +2,15 @@
 
 Kept true: a chunk is found by its volume's identity and checked against the row that named it before any of it is
 used; a table handed out never changes; a file stays open for as long as a reader holds it, evicted or not. Fragments
-that failed their check are remembered here and left out of every later plan.
+that failed their check are remembered here and left out of every later plan; those that a disk could not give for a
+minute only, as the disk may have been away.
 """
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from index.suspect import PROVEN
 Key = tuple[int, int]  # stream id, chunk sequence
 FILES_MAX: Final = 512  # open at a time, of the usual limit of 1,024 per process
 DAMAGED_MAX: Final = 65_536  # fragments remembered; past that they are found again when read
+UNREADABLE_S: Final = 60.0
 KEYS_BYTES_MAX: Final = 32 << 20  # of key-frame columns kept: some months of one stream
 KEYS_CHUNKS_MAX: Final = 65_536
 PREPARE_MIN: Final = 8  # fewer tables are not worth a thread
@@ -70,7 +74,7 @@ class ChunkStore:
         self._volumes = volumes
         self._open: Lru[Key, OpenChunk] = Lru(bytes_max, files_max)
         self._keys: Lru[Key, KeyColumns] = Lru(KEYS_BYTES_MAX, KEYS_CHUNKS_MAX)
-        self._damaged: set[tuple[int, int, int]] = set()
+        self._damaged: dict[tuple[int, int, int], float] = {}  # until when
         self._lock = threading.Lock()
 
     def open(self, stream_name: str, row: ChunkRow) -> OpenChunk:
@@ -138,25 +142,25 @@ class ChunkStore:
         """The checked bytes of one fragment; a damaged one is remembered, so that the next plan leaves it out."""
         try:
             return chunk.read_fragment(i)
-        except DamageError:
-            self.mark_damaged(chunk.row, i)
+        except DamageError as error:
+            self.mark_damaged(chunk.row, i, UNREADABLE_S if error.reason == "eio" else math.inf)
             raise
 
-    def mark_damaged(self, row: ChunkRow, i: int) -> None:
+    def mark_damaged(self, row: ChunkRow, i: int, for_s: float = math.inf) -> None:
         """Remember that the i-th fragment failed its check."""
         with self._lock:
             if len(self._damaged) < DAMAGED_MAX:
-                self._damaged.add((row.stream_id, row.sequence, i))
-
-    @property
-    def damage_count(self) -> int:
-        """Fragments found damaged so far; a plan made before the last one may be out of date."""
-        return len(self._damaged)
+                self._damaged[row.stream_id, row.sequence, i] = time.monotonic() + for_s
 
     def damaged(self, row: ChunkRow) -> list[int]:
         """Fragments of a chunk known to be damaged, ascending."""
+        now_s = time.monotonic()
         with self._lock:
-            return sorted(i for stream, chunk, i in self._damaged if (stream, chunk) == (row.stream_id, row.sequence))
+            mine = [key for key in self._damaged if key[:2] == (row.stream_id, row.sequence)]
+            for key in mine:
+                if self._damaged[key] < now_s:
+                    del self._damaged[key]
+            return sorted(key[2] for key in mine if key in self._damaged)
 
     def close(self) -> None:
         """Forget all; files close when their last reader lets go."""

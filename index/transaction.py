@@ -259,7 +259,9 @@ class Transaction(Snapshot):
             self._txn.put(key, GAP.pack(end_us, gap.cause, gap.packets), db=self._db.gaps)
 
     def declare_damage(self, chunk: ChunkRow, ranges: Iterable[tuple[int, int]]) -> None:
-        """Let these ranges of a chunk, and no others, be gaps of cause damage."""
+        """Let these ranges of a chunk, and no others, be gaps of cause damage; nothing of one that is no more."""
+        if self.chunk(chunk.stream_id, chunk.sequence) != chunk:
+            return
         for start_us, _ in self.damage(chunk):
             self._txn.delete(TIME_KEY.pack(chunk.stream_id, start_us), db=self._db.gaps)
         for start_us, end_us in ranges:

@@ -15,6 +15,7 @@ from base.datadir import DataDir
 from base.errors import NotFound, UserError
 from base.status import ClockStatus, OverloadStatus, RecorderStatus, StreamStatus, read_status
 from base.units import US, format_time, parse_time
+from chunks.scrubreport import REPORT_NAME
 from index import Index, Snapshot
 from keyreel.cameras import open_index
 from keyreel.output import bytes_text, print_json, rate_text, span_text, table
@@ -81,6 +82,8 @@ def show_status(data: Path, as_json: bool) -> None:
             print(f"volume {volume.path}: short of {bytes_text(volume.short_bytes)}, and nothing on it may go")
         if volume.deleting_paused:
             print(f"volume {volume.path}: deleting pauses: {volume.deleting_detail}")
+        if volume.scrub is not None and volume.scrub.known_damage:
+            print(f"volume {volume.path}: {volume.scrub.known_damage} damaged fragments, listed in {REPORT_NAME} there")
     for overload in status.overloads if status else []:
         print(overload_line(overload))
     table(STREAM_HEAD, [stream_line(stream) for stream in streams], "no camera is registered and nothing is recorded")

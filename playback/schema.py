@@ -84,6 +84,7 @@ class ScrubView(msgspec.Struct, kw_only=True):
     """Sealed chunks read again: the turn going on, what is damaged, and the last whole turn."""
 
     running: bool
+    detail: Annotated[str, Meta(description="why it does not go on, though it should")] = ""
     started: MomentText | None = None
     chunks: int = 0
     bytes: int = 0

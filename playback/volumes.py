@@ -46,6 +46,7 @@ def _view(volume: VolumeStatus) -> VolumeView:
 def _scrub(scrub: ScrubStatus) -> ScrubView:
     return ScrubView(
         running=scrub.running,
+        detail=scrub.detail,
         started=moment(scrub.started_us),
         chunks=scrub.chunks,
         bytes=scrub.bytes,

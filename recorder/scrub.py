@@ -1,8 +1,9 @@
 """Sealed chunks read again, all of them in a period: what a disk lost is found before somebody asks for it.
 
 Kept true: nothing is written to a chunk; a damaged fragment becomes a declared gap of cause damage and its neighbours
-play; one that is sound again is no gap any more; a rate is kept, and while a volume's writer or the event loop is
-behind nothing is read; where a turn stands survives a restart. A thread per volume: a disk that hangs holds its own.
+play; one that is sound again is no gap any more; a disk that left or answers nothing is no damage, and nothing is
+written where its mount was; a rate is kept, and while a volume's writer or the event loop is behind nothing is read;
+where a turn stands survives a restart. A thread per volume: a disk that hangs holds its own.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from base.clock import wall_us
 from base.errors import DamageError, KeyreelError
 from base.status import ScrubStatus
 from base.units import US
+from chunks.directread import DirectReader
 from chunks.path import chunk_path
 from chunks.scrubreport import Cycle, Damage, ScrubReport, read_report, write_report
 from chunks.verify import Damaged, Verified, verify_chunk
-from chunks.volume import Volume
+from chunks.volume import IDENTITY_NAME, Volume, proven
 from index import ChunkRow, Index, StreamRow
 from index.check import contradiction
 from index.suspect import tell
@@ -34,6 +36,7 @@ SAVE_S: Final = 10.0  # a restart reads again what was read since
 COMMIT_WAIT_S: Final = 60.0
 END_WAIT_S: Final = 2.0
 DAY_US: Final = 86_400 * US
+AGAIN_S: Final = 86_400.0  # between two looks at what is damaged: a cable may have been put right
 
 log = structlog.get_logger("recorder.scrub")
 
@@ -101,6 +104,7 @@ class VolumeScrub:
         self._report = ScrubReport()
         self._due_s = 0.0  # when the rate allows the next read
         self._saved_s = 0.0
+        self._again_s = 0.0  # when what is damaged is looked at again
         self._thread = threading.Thread(target=self._run, name=f"scrub {volume.root}", daemon=True)
 
     def start(self) -> None:
@@ -119,25 +123,33 @@ class VolumeScrub:
         while not self.ended.wait(LOOK_S):
             try:
                 self._turn()
+                self._tell()
             except _Ended:
                 break
             except Exception as error:
                 known = isinstance(error, (KeyreelError, OSError))
+                self._tell(str(error))
                 log.error(
                     "scrubbing is tried again", volume=str(self._volume.root), error=str(error), exc_info=not known
                 )
                 self.ended.wait(BUSY_WAIT_S * 50)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(KeyreelError, OSError):
             self._save()
 
     def _turn(self) -> None:
-        """Chunk after chunk until the turn is over; nothing before the next one is due."""
+        """What is damaged again, then chunk after chunk until the turn is over; nothing before the next one is due."""
         cycle = self._report.cycle
-        if cycle.ended_us and wall_us() - cycle.started_us < self._period_us:
+        waits = bool(cycle.ended_us) and wall_us() - cycle.started_us < self._period_us
+        again = bool(self._report.damage) and time.monotonic() >= self._again_s
+        if waits and not again:
             return
         with self._index.read() as snapshot:
             if not snapshot.is_whole():
                 return
+        if again:
+            self._look_again()
+        if waits:
+            return
         if cycle.ended_us or not cycle.started_us:
             self._report.cycle = Cycle(started_us=wall_us())
             self._report.at_stream = self._report.at_us = 0
@@ -152,6 +164,19 @@ class VolumeScrub:
         log.info(
             "scrubbed", volume=str(self._volume.root), chunks=self._report.cycle.chunks, bytes=self._report.cycle.bytes
         )
+
+    def _look_again(self) -> None:
+        """Chunks with damage, beside the turn: what is sound again is not a gap until the turn comes by."""
+        for stream_id, sequence in sorted({(one.stream_id, one.sequence) for one in self._report.damage}):
+            with self._index.read() as snapshot:
+                row = snapshot.chunk(stream_id, sequence)
+                stream = next((one for one in snapshot.streams() if one.id == stream_id), None)
+            if row is not None and stream is not None and row.sealed and row.volume == self._volume.id:
+                _, damaged = self._verify(stream, row)
+                if self._declare(stream, row, damaged):
+                    self._save()
+            self._tell()
+        self._again_s = time.monotonic() + AGAIN_S
 
     def _forget_deleted(self) -> None:
         """Damage of chunks that were deleted is none."""
@@ -170,32 +195,52 @@ class VolumeScrub:
         return None
 
     def _scrub(self, stream: StreamRow, row: ChunkRow) -> None:
+        """The turn's next chunk."""
+        found, damaged = self._verify(stream, row)
+        is_news = self._declare(stream, row, damaged)
+        report = self._report
+        report.cycle.chunks += found is not None or bool(damaged)
+        report.cycle.damaged += len(damaged)
+        report.cycle.fragments += found.fragments if found is not None else 0
+        report.cycle.bytes += found.bytes if found is not None else 0
+        report.at_stream, report.at_us = row.stream_id, row.start_us
+        if is_news or time.monotonic() - self._saved_s > SAVE_S:
+            self._save()
+
+    def _verify(self, stream: StreamRow, row: ChunkRow) -> tuple[Verified | None, list[Damaged]]:
+        """What is wrong with a chunk; nothing with one that was deleted meanwhile."""
         path = chunk_path(self._volume.root, stream.name, row.start_us, row.sequence)
         found: Verified | None = None
         try:
             found = verify_chunk(path, pace=self._pace)
             damaged = found.damaged
         except (DamageError, OSError) as error:
-            if not self._still(row):
-                self._report.at_stream, self._report.at_us = row.stream_id, row.start_us
-                return
             what = str(error) if isinstance(error, DamageError) else f"it cannot be read: {error.strerror}"
             damaged = [Damaged(0, 0, row.size, row.start_us, max(row.end_us, row.start_us + 1), what)]
+        if damaged:
+            self._prove()
+            if not self._still(row):
+                return None, []
         if found is not None and found.end is not None and (why := contradiction(self._index, row, found)):
             tell(self._index.path, "proven", f"{path} has {why} than the index says")
-        self._count(stream, row, found, damaged)
-        if found is not None:
-            for finding in found.findings:
-                self._report.note(f"{path}: {finding}")
+        for finding in found.findings if found is not None else []:
+            self._report.note(f"{path}: {finding}")
+        return found, damaged
+
+    def _prove(self) -> None:
+        """The volume is there and its disk answers, asked past the page cache: else no chunk is to blame."""
+        with DirectReader(self._volume.root / IDENTITY_NAME) as reader:
+            reader.read(0, 1)
+        Volume.open(self._volume.root, self._volume.id)
 
     def _still(self, row: ChunkRow) -> bool:
         """The chunk was not deleted meanwhile."""
         with self._index.read() as snapshot:
             return snapshot.chunk(row.stream_id, row.sequence) == row
 
-    def _count(self, stream: StreamRow, row: ChunkRow, found: Verified | None, damaged: list[Damaged]) -> None:
-        """Put what was found where it belongs: gaps into the index, the rest into the report."""
-        report, now_us = self._report, wall_us()
+    def _declare(self, stream: StreamRow, row: ChunkRow, damaged: list[Damaged]) -> bool:
+        """Let this be what is known of a chunk's damage, in the index and in the report; True when that is news."""
+        now_us = wall_us()
         told = [
             Damage(
                 stream.name, stream.id, row.sequence, one.offset, one.length, one.start_us, one.end_us, one.what, now_us
@@ -207,16 +252,10 @@ class VolumeScrub:
             is_news = sorted(ranges) != snapshot.damage(row)
         if is_news:
             self._committer.call(lambda one: one.declare_damage(row, ranges)).result(COMMIT_WAIT_S)
-        is_news = report.replace(row.stream_id, row.sequence, told) or is_news
+        is_news = self._report.replace(row.stream_id, row.sequence, told) or is_news
         if is_news and told:
             log.error("damage was found; it is a gap now", stream=stream.name, chunk=row.sequence, fragments=len(told))
-        report.cycle.chunks += 1
-        report.cycle.damaged += len(told)
-        report.cycle.fragments += found.fragments if found is not None else 0
-        report.cycle.bytes += found.bytes if found is not None else 0
-        report.at_stream, report.at_us = row.stream_id, row.start_us
-        if is_news or time.monotonic() - self._saved_s > SAVE_S:
-            self._save()
+        return is_news
 
     def _pace(self, size: int) -> None:
         """Wait until so much may be read."""
@@ -232,13 +271,15 @@ class VolumeScrub:
             raise _Ended
 
     def _save(self) -> None:
-        write_report(self._volume.root, self._report)
+        with proven(self._volume) as root:
+            write_report(root, self._report)
         self._saved_s = time.monotonic()
 
-    def _tell(self) -> None:
+    def _tell(self, detail: str = "") -> None:
         cycle, last = self._report.cycle, self._report.last
         self.status = ScrubStatus(
             running=bool(cycle.started_us and not cycle.ended_us),
+            detail=detail,
             started_us=cycle.started_us,
             chunks=cycle.chunks,
             bytes=cycle.bytes,

@@ -10,6 +10,7 @@ from base.status import (
     SILENT_US,
     ClockStatus,
     RecorderStatus,
+    ScrubStatus,
     StreamStatus,
     VolumeState,
     VolumeStatus,
@@ -114,10 +115,12 @@ def test_a_volume_is_as_bad_as_the_worst_worker_finds_it() -> None:
 
 def test_what_the_first_worker_does_for_all_is_told_as_it_tells_it() -> None:
     deleting, other = volume(deleted_chunks=5), volume("quarantined", "eio")
+    deleting.scrub = ScrubStatus(running=True, known_damage=3)
     status = together([word(1, volumes=[other]), word(0, volumes=[deleting])])
     assert status is not None
     [one] = status.volumes
     assert (one.state, one.deleted_chunks) == ("quarantined", 5)
+    assert one.scrub == deleting.scrub
 
 
 @pytest.mark.parametrize("worse", ["draining", "suspect", "quarantined"])

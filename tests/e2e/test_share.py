@@ -69,6 +69,10 @@ async def goes_on(one: Node, names: list[str]) -> None:
     await until(newer, 30, f"{names} go on; {one.log_tail()}")
 
 
+def statuses(one: Node) -> list[Path]:
+    return sorted((one.data / "run").glob("recorder*.json"))
+
+
 def causes(one: Node, name: str) -> list[str]:
     line = json.loads(one.keyreel("timeline", name, "--json").stdout)
     return [gap["cause"] for gap in line["gaps"]]
@@ -132,7 +136,7 @@ async def test_another_number_of_workers_goes_on_where_the_last_ended(
             await goes_on(one, names)
             assert [worker.worker for worker in told(one).running] == list(range(workers))
         assert await one.stop() == 0
-        assert len(list((one.data / "run").glob("recorder*.json"))) == 2, "the third worker's status is gone"
+        assert len(statuses(one)) == 2, "the third worker's status is gone"
         for name in names:
             assert len(one.chunks(name)) >= 3, "a chunk interval may end meanwhile too"
             assert len(list(one.chunks(name)[0].parent.glob("*torn*"))) == 2, "each torn end was cut once"
@@ -167,6 +171,8 @@ async def test_cameras_come_and_go_and_every_reader_sees_one_recorder(node: Call
             return [(volume["state"], volume["streams"]) for volume in body["volumes"]] == [("ok", len(left))]
 
         await until(one_volume, 20, "one volume that takes the streams of both workers")
+        scrubs = [json.loads(path.read_text())["volumes"][0].get("scrub") for path in statuses(one)]
+        assert [bool(scrub) for scrub in scrubs] == [True, False], "the first worker alone reads again"
         assert await one.stop() == 0
         check(one)
 

@@ -63,6 +63,13 @@ def again(recording: support.Recording) -> None:
             time.sleep(0.02)
 
 
+def until(what: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
 def gaps(recording: support.Recording) -> list[tuple[int, int]]:
     with recording.index.read() as snapshot:
         found = snapshot.gaps(recording.stream_id, 0, 1 << 60)
@@ -100,6 +107,40 @@ def test_a_damaged_fragment_is_a_gap_until_it_is_mended(recording: support.Recor
     scrub(recording)
     assert gaps(recording) == []
     assert read_report(recording.volume.root).damage == []
+
+
+def test_what_is_sound_again_is_no_gap_before_the_next_turn(recording: support.Recording) -> None:
+    """Known damage is looked at again when scrubbing starts, as after a disk came back, and daily."""
+    path = recording.chunk_paths()[2]
+    at = int(ChunkFile(path).table().offset[3]) + 500
+    flip(path, at)
+    scrub(recording)
+    assert len(gaps(recording)) == 1
+    before = read_report(recording.volume.root)
+    flip(path, at)
+    with scrubbing(recording) as scrubber:
+        until(lambda: (status := scrubber.status(recording.volume.id)) is not None and status.known_damage == 0)
+    assert gaps(recording) == []
+    after = read_report(recording.volume.root)
+    assert (after.last, after.damage) == (before.last, []), "it was no turn"
+
+
+def test_a_disk_that_left_is_no_damage(recording: support.Recording) -> None:
+    """Nothing is declared, and nothing is written where its mount was; it goes on when the disk is back."""
+    root = recording.volume.root
+    aside = root.with_name("aside")
+    with scrubbing(recording, bytes_s_max=200_000) as scrubber:
+        until(lambda: (status := scrubber.status(recording.volume.id)) is not None and status.chunks >= 1)
+        root.rename(aside)
+        root.mkdir()
+        until(lambda: (status := scrubber.status(recording.volume.id)) is not None and bool(status.detail))
+    assert list(root.iterdir()) == []
+    assert gaps(recording) == []
+    root.rmdir()
+    aside.rename(root)
+    again(recording)
+    assert gaps(recording) == []
+    assert read_report(root).damage == []
 
 
 def test_damage_outlives_the_index(recording: support.Recording, tmp_path: Path) -> None:
