@@ -1,8 +1,9 @@
 """An index of months, made without footage: what seeks, timelines and playlists are measured on.
 
 The data set: streams × chunks of 10 minutes, 4 Mbit/s, GOPs of 4 s (one in twenty of 0.4 to 7.6 s), times and sizes
-that jitter as cameras' do; blocks and rows are made by the product's own packing, in the order in which recording
-fills them. 50 million key frames over 2,000 streams; 2 million over 100 in a smoke run; or as many as
+that jitter as cameras' do, an absence of 45 s every two hours; blocks and rows are made by the product's own packing,
+in the order in which recording fills them. 50 million key frames over 2,000 streams; 2 million over 100 in a smoke run;
+or as many as
 
     KEYREEL_ARCHIVE_KEY_FRAMES=1.3e9 KEYREEL_ARCHIVE=/big/disk/archive make bench PYTEST="-k 'seek or month'"
 
@@ -22,13 +23,16 @@ import numpy.typing as npt
 from base.datadir import DataDir
 from base.media import StreamConfig, VideoConfig
 from bench.sizes import scaled
+from chunks.records import GapCause
 from index import Index, Snapshot, Transaction
-from index.schema import CHUNK, CHUNK_SEALED, DATABASES, SEQUENCE_KEY, START, TIME_KEY
+from index.schema import CHUNK, CHUNK_SEALED, DATABASES, GAP, SEQUENCE_KEY, START, TIME_KEY
 from native import keyblock
 
 BEGIN_US: Final = 1_790_000_000_000_000
 CHUNK_US: Final = 600_000_000
 GOP_US: Final = 4_000_000
+ABSENCE_US: Final = 45_000_000
+ABSENCE_EVERY: Final = 12  # chunks
 BYTES_PER_US: Final = 0.5  # 4 Mbit/s
 CONFIG: Final = StreamConfig(VideoConfig("h264", (), (b"\x67" + bytes(30),), (b"\x68" + bytes(6),)))
 ID: Final = bytes(16)
@@ -84,8 +88,17 @@ def build(index: Index, key_frames: int, streams: int) -> None:
         with index.write() as transaction:
             for stream_id, start_us in starts.items():
                 times, offsets = gops(rng)
+                if sequence > 1 and (sequence + stream_id) % ABSENCE_EVERY == 0:
+                    start_us = put_absence(transaction, stream_id, start_us)
                 put_chunk(transaction, stream_id, sequence, start_us + times, offsets)
                 starts[stream_id] = start_us + int(times[-1])
+
+
+def put_absence(transaction: Transaction, stream_id: int, start_us: int) -> int:
+    """A gap as a lost connection leaves it; its end."""
+    gap = GAP.pack(start_us + ABSENCE_US, GapCause.OFFLINE, 0)
+    transaction._txn.put(TIME_KEY.pack(stream_id, start_us), gap, db=transaction._db.gaps)
+    return start_us + ABSENCE_US
 
 
 def put_chunk(transaction: Transaction, stream_id: int, sequence: int, times: Times, offsets: Times) -> None:

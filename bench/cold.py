@@ -14,7 +14,9 @@ from pathlib import Path
 from bench.archive import BEGIN_US, PAGE_BYTES
 from index import Index, Snapshot
 
-BRANCH_SEEKS_PER_STREAM = 60  # spread evenly; a stream of 30 days has some ten branch pages
+LEAVES_PER_BRANCH = (
+    20  # one in so many leaf pages is read to have the branch pages read; a branch page names some hundred
+)
 
 
 def read_bytes() -> int:
@@ -34,9 +36,11 @@ def drop_cached(path: Path) -> None:
 def pages_per_seek(snapshot: Snapshot, seeks: int, end_us: int) -> float:
     """Read the branch pages in, then count."""
     streams = [row.id for row in snapshot.streams()]
+    leaves = snapshot._txn.stat(snapshot._db.key_frames)["leaf_pages"] // len(streams)
+    count = max(1, leaves // LEAVES_PER_BRANCH)
     for stream_id in streams:
-        for i in range(BRANCH_SEEKS_PER_STREAM):
-            snapshot.seek(stream_id, BEGIN_US + (end_us - BEGIN_US) * i // BRANCH_SEEKS_PER_STREAM)
+        for i in range(count):
+            snapshot.seek(stream_id, BEGIN_US + (end_us - BEGIN_US) * i // count)
     rng = random.Random(2)
     before = read_bytes()
     for _ in range(seeks):
