@@ -53,6 +53,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
         shutil.rmtree(datadir.path)
 
 
+@pytest.mark.timeout(1800)  # making 30 days of footage takes minutes
 def bench_busy_first_byte(benchmark: Any, busy: Recorded) -> None:
     """Budget: p50 ≤ 3 ms, p99 ≤ 50 ms; recording loses nothing. A new connection each."""
     rng = random.Random(8)

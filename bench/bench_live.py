@@ -55,10 +55,8 @@ async def watch(port: int, stream: str) -> tuple[list[float], list[float]]:
 def bench_live(benchmark: Any, tmp_path: Path, fragment_ms: int) -> None:
     """Budget: ≤ 1 s behind at the default fragment length, ≤ 300 ms with short fragments."""
     data = tmp_path / "data"
-    data.mkdir()
-    (data / "keyreel.toml").write_text(f"[recorder]\nfragment_ms = {fragment_ms}\n")
     simcam, urls = cameras(CAMERAS, 4_000_000)
-    process = recorder(data, urls)
+    process = recorder(data, urls, fragment_ms=fragment_ms)
     try:
         status_when_recording(data, CAMERAS)
         served = Served(data)

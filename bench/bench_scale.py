@@ -57,7 +57,7 @@ def simulated(streams: int, bitrate_bps: int) -> Iterator[list[str]]:
 
 def recorded(data: Path, urls: list[str], transport: Literal["tcp", "udp"] = "tcp", workers: int = 1) -> Load:
     """Record until all streams are there and settled, measure, and stop in order."""
-    process = recorder(data, urls, transport, workers)
+    process = recorder(data, urls, transport, workers=workers)
     try:
         status_when_recording(data, len(urls))
         time.sleep(SETTLE_S)

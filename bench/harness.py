@@ -52,9 +52,9 @@ def cameras(count: int, bitrate_bps: int) -> tuple[subprocess.Popen[bytes], list
 
 
 def recorder(
-    data: Path, urls: list[str], transport: Literal["tcp", "udp"] = "tcp", workers: int = 1
+    data: Path, urls: list[str], transport: Literal["tcp", "udp"] = "tcp", **settings: int
 ) -> subprocess.Popen[bytes]:
-    """A recorder with its register filled: one process, or several workers under it."""
+    """A recorder with its register filled; `settings` are those of the configuration's [recorder], as `workers=2`."""
     from base.datadir import DataDir
 
     folder = DataDir.create(data)
@@ -64,7 +64,8 @@ def recorder(
             transaction.put_camera(Camera(id=f"cam{number}", main=url, transport=transport))
     index.close()
     # A bench may fill what a node would keep free: 400 streams of 4 Mbit/s write 60 GB in five minutes.
-    folder.config_path.write_text(f"[recorder]\nworkers = {workers}\n[retention]\nfree_percent_min = 1.0\n")
+    lines = [f"{name} = {value}" for name, value in settings.items()]
+    folder.config_path.write_text("\n".join(["[recorder]", *lines, "[retention]", "free_percent_min = 1.0", ""]))
     return subprocess.Popen([sys.executable, "-m", "keyreel", "record", "--data", str(data)], stderr=subprocess.DEVNULL)
 
 
