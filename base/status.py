@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -185,6 +185,9 @@ class RecorderStatus(WorkerStatus, kw_only=True):
     handshakes_peak: int = 0
     index_commits: int = 0
     index_behind_chunks: int = 0  # chunks that the index will read again from their files
+    index_backlog_records: int = 0  # that wait for the index, which nobody waits for
+    index_hung_s: float = 0.0  # for so long it has not answered a commit; 0 it does
+    reports_dropped: int = 0  # left out as the data folder's disk did not answer the one before
     clock: ClockStatus | None = None
     index: IndexStatus = msgspec.field(default_factory=IndexStatus)
     streams: list[StreamStatus] = []
@@ -201,12 +204,21 @@ def status_path(run_path: Path, worker: int) -> Path:
     return run_path / f"recorder-{worker}.json"
 
 
+def status_writer(run_path: Path, status: RecorderStatus) -> Callable[[], None]:
+    """Replaces the worker's status file, when it is called, with what is so now; not synced, as it lasts a second."""
+    path, word = status_path(run_path, status.worker), msgspec.json.encode(status)
+
+    def write() -> None:
+        fresh = path.with_suffix(".new")
+        fresh.write_bytes(word)
+        os.replace(fresh, path)
+
+    return write
+
+
 def write_status(run_path: Path, status: RecorderStatus) -> None:
-    """Replace the worker's status file; not synced, as it describes only this moment."""
-    path = status_path(run_path, status.worker)
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(status))
-    os.replace(fresh, path)
+    """Replace it at once."""
+    status_writer(run_path, status)()
 
 
 def clear_status(run_path: Path) -> None:
@@ -250,6 +262,9 @@ def together(told: Iterable[RecorderStatus]) -> RecorderStatus | None:
         handshakes_peak=sum(one.handshakes_peak for one in speaking),
         index_commits=sum(one.index_commits for one in speaking),
         index_behind_chunks=sum(one.index_behind_chunks for one in speaking),
+        index_backlog_records=sum(one.index_backlog_records for one in speaking),
+        index_hung_s=max(one.index_hung_s for one in speaking),
+        reports_dropped=sum(one.reports_dropped for one in speaking),
         clock=min((one.clock for one in speaking if one.clock is not None), key=lambda one: one.trusted, default=None),
         index=speaking[0].index,  # the first worker takes care of it
         streams=[stream for one in current for stream in one.streams],

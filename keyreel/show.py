@@ -21,6 +21,7 @@ from keyreel.cameras import open_index
 from keyreel.output import bytes_text, print_json, rate_text, span_text, table
 
 STALE_US: Final = 5 * US  # the recorder writes its status once a second
+INDEX_HUNG_S: Final = 3.0  # a commit takes milliseconds
 DAY_US: Final = 86_400 * US
 CLOCK_WORDS: Final = {
     "not-set": "never set",
@@ -71,7 +72,9 @@ def show_status(data: Path, as_json: bool) -> None:
             del recorder["streams"]
         print_json({"node": datadir.node_id.hex(), "recorder": recorder, "streams": streams})
         return
-    print(f"recorder: {processes_text(status)}")
+    print(f"recorder: {processes_text(status, silent_since_us(datadir) if status is None else 0)}")
+    for line in index_lines(status):
+        print(line)
     if status is not None and status.clock is not None and not status.clock.trusted:
         print(f"clock: {clock_text(status.clock)}")
     for volume in status.volumes if status else []:
@@ -89,6 +92,21 @@ def show_status(data: Path, as_json: bool) -> None:
     table(STREAM_HEAD, [stream_line(stream) for stream in streams], "no camera is registered and nothing is recorded")
 
 
+def index_lines(status: RecorderStatus | None) -> list[str]:
+    """What the index has yet to take in, when that is worth a word."""
+    if status is None:
+        return []
+    found = []
+    if status.index_hung_s >= INDEX_HUNG_S:
+        found.append(
+            f"index: its disk has not answered for {status.index_hung_s:.0f} s, {status.index_backlog_records} records "
+            "wait; recording goes on, check the disk"
+        )
+    if status.index_behind_chunks:
+        found.append(f"index: {status.index_behind_chunks} chunks are behind; they are read again from their files")
+    return found
+
+
 def overload_line(overload: OverloadStatus) -> str:
     """One time of overload in one line."""
     until = f"to {format_time(overload.until_us)}" if overload.until_us else f"lasts, {overload.waiting} streams wait"
@@ -98,8 +116,16 @@ def overload_line(overload: OverloadStatus) -> str:
     return f"overload: {overload.cause}{where}, from {format_time(overload.since_us)} {until}; {paused}"
 
 
-def processes_text(status: RecorderStatus | None) -> str:
+def silent_since_us(datadir: DataDir) -> int:
+    """When a recorder last spoke that still has the folder; 0 when none has it."""
+    status = read_status(datadir.run_path) if datadir.locked() else None
+    return 0 if status is None else status.updated_us
+
+
+def processes_text(status: RecorderStatus | None, silent_us: int = 0) -> str:
     """The recorder's processes, and those that do not report."""
+    if status is None and silent_us:
+        return f"has not reported since {format_time(silent_us)}; check the data folder's disk, and the log"
     if status is None:
         return "not running"
     pids = ", ".join(str(one.pid) for one in status.running)

@@ -120,6 +120,7 @@ class _RecorderCollector(Collector):
             yield from _worker_metrics(status)
             yield from _stream_metrics(status, stored_now_us(status, now_us))
             yield from _clock_metrics(status)
+            yield from _index_metrics(status)
             yield from _volume_metrics(status)
             yield from _overload_metrics(status)
 
@@ -177,6 +178,15 @@ def _clock_metrics(status: RecorderStatus) -> Iterator[Metric]:
     text = "Bound of stored time's error, 0 unknown"
     yield GaugeMetricFamily("keyreel_clock_error_seconds", text, value=clock.error_us / 1e6)
     yield CounterMetricFamily("keyreel_clock_steps", "Steps of the node's clock", value=clock.steps)
+
+
+def _index_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    text = "Chunks that the index will read again from their files"
+    yield GaugeMetricFamily("keyreel_index_behind_chunks", text, value=status.index_behind_chunks)
+    text = "Records that wait for the index"
+    yield GaugeMetricFamily("keyreel_index_backlog_records", text, value=status.index_backlog_records)
+    text = "For so long the index's disk has not answered, 0 it does"
+    yield GaugeMetricFamily("keyreel_index_hung_seconds", text, value=status.index_hung_s)
 
 
 def _overload_metrics(status: RecorderStatus) -> Iterator[Metric]:

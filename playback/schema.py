@@ -78,6 +78,9 @@ class RecorderView(msgspec.Struct, kw_only=True):
     index_whole: bool = True  # false while the index was made again and lacks chunks; how many were looked at:
     index_chunks_done: int = 0
     index_chunks_total: int = 0
+    index_behind_chunks: Annotated[int, Meta(description="chunks that the index will read again from their files")] = 0
+    index_backlog_records: Annotated[int, Meta(description="records that wait for the index")] = 0
+    index_hung_s: Annotated[float, Meta(description="for so long the index's disk has not answered; 0 it does")] = 0.0
 
 
 class ScrubView(msgspec.Struct, kw_only=True):

@@ -68,6 +68,9 @@ def recorder_view(status: RecorderStatus | None, now_us: int) -> RecorderView:
         index_whole=status.index.whole,
         index_chunks_done=status.index.chunks_done,
         index_chunks_total=status.index.chunks_total,
+        index_behind_chunks=status.index_behind_chunks,
+        index_backlog_records=status.index_backlog_records,
+        index_hung_s=status.index_hung_s,
     )
 
 

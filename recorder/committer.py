@@ -4,7 +4,7 @@ Kept true: nobody waits for it, neither a volume's thread nor the event loop; re
 volume made them durable, many in one transaction; a stream's watermark is published only after the transaction that
 holds it was committed; the backlog is bounded in records. What does not fit, or what a commit refused, is forgotten but
 for the chunk's name and its durable size: such a chunk is *behind*, and is read again from its file when the index
-works.
+works. Names are bounded too: what is beyond is looked for among all files, as the index is told that it lacks chunks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from chunks.records import ChunkOpened, FragmentStored, Gap, StoredRecord
 from index import Index, Transaction
 
 BACKLOG_RECORDS_MAX: Final = 100_000  # some 40 MB
+BEHIND_CHUNKS_MAX: Final = 100_000  # some 25 MB; of 2,000 streams those of eight hours
 JOBS_MAX: Final = 256
 # One write transaction takes at most this many records, so that a backlog cannot make one commit endless.
 RECORDS_PER_COMMIT_MAX: Final = 20_000
@@ -77,6 +78,8 @@ class Committer:
         self._jobs = 0
         self._stopping = False
         self._behind: dict[ChunkKey, int] = {}
+        self._lacks = False  # more than these
+        self._busy_since_s = 0.0  # monotonic time at which the index was last asked and has not answered; 0.0 idle
         self._catching_up: threading.Thread | None = None
         self._next_attempt_s = 0.0
         self._thread = threading.Thread(target=self._run, name="index-writer", daemon=True)
@@ -88,6 +91,17 @@ class Committer:
     def behind(self) -> int:
         """Chunks that the index has yet to read again."""
         return len(self._behind)
+
+    @property
+    def backlog_records(self) -> int:
+        """Records that wait for the index."""
+        return self._records
+
+    @property
+    def hung_s(self) -> float:
+        """For how long the index has not answered; 0.0 when nothing is asked of it."""
+        since_s = self._busy_since_s
+        return time.monotonic() - since_s if since_s else 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -127,26 +141,29 @@ class Committer:
         """Let these chunks (key, durable size) be read again from their files."""
         with self._ready:
             for key, size in chunks:
-                self._behind[key] = max(size, self._behind.get(key, 0))
+                self._note_behind(key, size)
 
-    def stop(self) -> None:
-        """Commit all that was submitted, then end the thread; a hung index is not waited for without end."""
+    def stop(self) -> bool:
+        """Commit all that was submitted, then end the thread; False when it hangs, which is not waited for long."""
         with self._ready:
             self._stopping = True
             self._ready.notify()
         self._thread.join(STOP_MAX_S)
         if self._thread.is_alive():
             log.error("the index's disk does not answer; the next start reads the chunks instead")
+        return not self._thread.is_alive()
 
     # -- the thread's own ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while True:
             records, job = self._next()
+            self._busy_since_s = time.monotonic()
             if records:
                 self._commit(self._in_step(records))
             if job is not None:
                 self._run_job(job)
+            self._busy_since_s = 0.0
             if not records and job is None and self._stopping:
                 return
             self._catch_up()
@@ -178,7 +195,13 @@ class Committer:
     def _fall_behind(self, records: list[StoredRecord]) -> None:
         for record in records:
             if (chunk := _chunk_of(record)) is not None:
-                self._behind[chunk[0]] = max(chunk[1], self._behind.get(chunk[0], 0))
+                self._note_behind(*chunk)
+
+    def _note_behind(self, key: ChunkKey, size: int) -> None:
+        if key in self._behind or len(self._behind) < BEHIND_CHUNKS_MAX:
+            self._behind[key] = max(size, self._behind.get(key, 0))
+        else:
+            self._lacks = True
 
     def _commit(self, records: list[StoredRecord]) -> None:
         """Apply all in one transaction; when that fails, stream by stream, so that one bad record costs one stream."""
@@ -230,7 +253,9 @@ class Committer:
     def _catch_up(self) -> None:
         """Have chunks read by a thread of its own, as its disk may hang where the index's does not."""
         reader = self._read_again
-        if reader is None or not self._behind or self._stopping or time.monotonic() < self._next_attempt_s:
+        if reader is None or not (self._behind or self._lacks):
+            return
+        if self._stopping or time.monotonic() < self._next_attempt_s:
             return
         if self._catching_up is not None and self._catching_up.is_alive():
             return
@@ -239,6 +264,8 @@ class Committer:
 
     def _read(self, reader: ReadAgain) -> None:
         """Read what is behind, oldest first, and hand it to the writing thread; ends at the first that fails."""
+        if self._lacks and not self._tell_lack():
+            return
         while not self._stopping:
             with self._ready:
                 if not self._behind:
@@ -267,6 +294,17 @@ class Committer:
             with self._ready:
                 if self._behind.get(key, 0) == size:  # else more became durable meanwhile, and is read in the next turn
                     del self._behind[key]
+
+    def _tell_lack(self) -> bool:
+        """Have the index say that it lacks chunks, so that their files are looked for (`indexcare`)."""
+        self._lacks = False
+        try:
+            self.call(lambda transaction: transaction.set_whole(read_in=False)).result()
+        except Exception as error:
+            log.error("the index cannot be told yet that it lacks chunks", error=str(error))
+            self._lacks = True
+            self._next_attempt_s = time.monotonic() + CATCH_UP_S
+        return not self._lacks
 
     def _postpone(self, key: ChunkKey) -> None:
         """Let the others have their turn first."""

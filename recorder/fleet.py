@@ -1,7 +1,8 @@
 """All streams of this recorder process: the cameras wanted by the register against the sessions that run.
 
 Kept true: within a second of a register change there is exactly one session per enabled stream of this process's share,
-and none for others; removing a camera ends its session in order and never touches what it recorded.
+and none for others; removing a camera ends its session in order and never touches what it recorded; the register, the
+claims and where a stream goes on are asked in a thread, as the event loop waits for no disk.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from chunks.records import StoredRecord
 from chunks.writer import Held, VolumeWriter
 from index import Camera, Index, Snapshot, StreamRow
 from recorder.admission import SPREAD_S_PER_100, Admission
+from recorder.aside import Aside
 from recorder.committer import Committer
 from recorder.overload import Overload
 from recorder.pipeline import Pipeline, Resume, Rotation
@@ -51,6 +53,7 @@ class Fleet:
         identities: Identities,
         past: Callable[[Snapshot, StreamRow], Resume],
         share: Share,
+        aside: Aside,
     ) -> None:
         self.sessions: dict[str, Session] = {}
         self.overload = Overload(clock)
@@ -70,6 +73,7 @@ class Fleet:
         self._identities = identities
         self._past = past
         self._share = share
+        self._aside = aside
         self._pipelines: dict[int, Pipeline] = {}
         self.admission = Admission(config.recorder.handshakes_max, clock)
         self._rotation = Rotation(config.recorder.chunk_s * 1_000_000, config.recorder.chunk_bytes_max)
@@ -79,15 +83,13 @@ class Fleet:
 
     async def follow_register(self) -> None:
         """Start, restart and stop sessions so that they match the register; cheap when nothing changed."""
-        if await asyncio.to_thread(self._identities.follow):
+        if await self._aside.call(self._identities.follow):
             for session in self.sessions.values():
                 session.recognise()
-        with self._index.read() as snapshot:
-            version = snapshot.register_version()
-            if version == self._register_version:
-                return
-            wanted = _wanted(snapshot.cameras())
-            known = {name: row for name in wanted if (row := snapshot.stream(name)) is not None}
+        found = await self._aside.call(self._read_register)
+        if found is None:
+            return
+        version, wanted, known = found
         rows = known | await self._make_streams([name for name in wanted if name not in known])
         wanted = {name: one for name, one in wanted.items() if self._share.owns(rows[name].id)}
         over = [name for name, one in self.sessions.items() if not _same_call(one, wanted.get(name))]
@@ -95,15 +97,34 @@ class Fleet:
         for name, session in self.sessions.items():
             session.change(wanted[name][0])
         fresh = [name for name in wanted if name not in self.sessions]
-        busy = [name for name in fresh if not self._claims.take(rows[name].id)]
+        resumes = await self._aside.call(lambda: self._take([rows[name] for name in fresh]))
+        busy = [name for name in fresh if rows[name].id not in resumes]
         fresh = [name for name in fresh if name not in busy]
         spread_s = SPREAD_S_PER_100 * len(fresh) / 100
         for name in fresh:
-            self._start_session(rows[name], *wanted[name], delay_s=random.uniform(0, spread_s))
+            stream = rows[name]
+            self._start_session(stream, resumes[stream.id], *wanted[name], delay_s=random.uniform(0, spread_s))
         if busy != self._busy:
             log.warning("streams that an import writes are recorded when it ends", streams=busy)
             self._busy = busy
         self._register_version = -1 if busy else version
+
+    def _read_register(self) -> tuple[int, dict[str, tuple[Camera, str]], dict[str, StreamRow]] | None:
+        """Its version, what it wants, and the streams of that which there are; None when nothing changed."""
+        with self._index.read() as snapshot:
+            version = snapshot.register_version()
+            if version == self._register_version:
+                return None
+            wanted = _wanted(snapshot.cameras())
+            return version, wanted, {name: row for name in wanted if (row := snapshot.stream(name)) is not None}
+
+    def _take(self, streams: list[StreamRow]) -> dict[int, Resume]:
+        """Claim them; where those go on that no other process has."""
+        mine = [one for one in streams if self._claims.take(one.id)]
+        if not mine:
+            return {}
+        with self._index.read() as snapshot:
+            return {one.id: self._resume(snapshot, one) for one in mine}
 
     async def _make_streams(self, names: list[str]) -> dict[str, StreamRow]:
         if not names:
@@ -111,12 +132,12 @@ class Fleet:
         future = self._committer.call(lambda transaction: {name: transaction.ensure_stream(name) for name in names})
         return await asyncio.wrap_future(future)
 
-    def _start_session(self, stream: StreamRow, camera: Camera, url: str, delay_s: float) -> None:
+    def _start_session(self, stream: StreamRow, resume: Resume, camera: Camera, url: str, delay_s: float) -> None:
         pipeline = self._pipelines.get(stream.id)
         if pipeline is None:
             pipeline = self._pipelines[stream.id] = Pipeline(
                 stream,
-                self._resume(stream),
+                resume,
                 node=self._node,
                 rotation=self._rotation,
                 clock=self.stored,
@@ -138,13 +159,12 @@ class Fleet:
         session.start(delay_s)
         log.info("stream added", stream=stream.name)
 
-    def _resume(self, stream: StreamRow) -> Resume:
+    def _resume(self, snapshot: Snapshot, stream: StreamRow) -> Resume:
         """Where the stream goes on: as found at the start, unless a file was imported since."""
-        resumed = self._resumed.pop(stream.id, Resume())
-        with self._index.read() as snapshot:
-            if snapshot.next_sequence(stream.id) <= resumed.next_sequence:
-                return resumed
-            return self._past(snapshot, stream)
+        resumed = self._resumed.get(stream.id, Resume())
+        if stream.id in self._pipelines or snapshot.next_sequence(stream.id) <= resumed.next_sequence:
+            return resumed  # a pipeline knows it by itself
+        return self._past(snapshot, stream)
 
     async def _stop_session(self, name: str) -> None:
         await self.sessions.pop(name).stop()

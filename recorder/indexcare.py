@@ -170,7 +170,10 @@ class IndexCare:
         """Know the cameras also when index and copy are both lost."""
         with self._index.read() as snapshot:
             version, self._status.whole = snapshot.register_version(), snapshot.is_whole()
-            self._status.read_in = snapshot.is_read_in()
+            is_read_in = snapshot.is_read_in()
+        if self._status.read_in and not is_read_in:
+            self._read.clear()  # whoever said so lacks chunks of volumes that were read before
+        self._status.read_in = is_read_in
         if self._copy is None or self._copy.version != version:
             self._copy = read_copy(register_path(self._index.path))
 

@@ -1,13 +1,14 @@
 """A recorder process as a program: wires volumes, index, register and sessions, and ends them in order.
 
 Kept true: nothing is recorded before it is known what an earlier process left on the volumes that answer; a volume that
-does not answer is not waited for; at the end every session hands over what it holds, chunks are sealed, volumes synced,
-and the index committed, in that order.
+does not answer is not waited for, nor the data folder's disk while it records; at the end every session hands over what
+it holds, chunks are sealed, volumes synced, and the index committed, in that order.
 """
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -23,6 +24,7 @@ from chunks.records import StoredRecord
 from chunks.volume import Volume
 from chunks.writer import VolumeWriter
 from index import Index
+from recorder.aside import Aside
 from recorder.carried import CarriedOffset
 from recorder.committer import Committer
 from recorder.fleet import Fleet
@@ -84,8 +86,10 @@ class Recorder:
             config.recorder.scrub_days if share.first else 0, self._is_busy,
         )  # fmt: skip
         self._reporter = Reporter(
-            datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care, self._scrubber
-        )
+            datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care, self._scrubber,
+            self._carried,
+        )  # fmt: skip
+        self._aside = Aside("follower")
         self._following: asyncio.Task[None] | None = None
         self._retention: Retention | None = None
 
@@ -105,7 +109,7 @@ class Recorder:
             self._index, self._committer, self._volumes, self._node, self._config, self._clock, stored, resumed,
             self._claims, Identities(self._datadir.path),
             lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
-            self._share,
+            self._share, self._aside,
         )  # fmt: skip
         self._start_retention(stored)
         self._care.start()
@@ -145,7 +149,7 @@ class Recorder:
             tick += 1
 
     def _start_following(self) -> None:
-        """Beside the pulse, as it waits for the index."""
+        """Beside the pulse, as it waits for the index and the data folder."""
         if self._following is not None and self._following.done():
             error = self._following.exception()
             if error is not None:
@@ -157,9 +161,13 @@ class Recorder:
     async def _follow(self) -> None:
         """What the operator changed: cameras, and volumes."""
         await self.fleet.follow_register()
-        self._datadir = await asyncio.to_thread(DataDir.open, self._datadir.path)
-        datadir, config = self._datadir, self._config
-        self._volumes.follow(all_volumes(datadir, config), draining_volumes(datadir, config))
+        self._datadir, volumes, draining = await self._aside.call(self._look_at_folder)
+        self._volumes.follow(volumes, draining)
+
+    def _look_at_folder(self) -> tuple[DataDir, dict[bytes, Path], frozenset[bytes]]:
+        """In a thread, as names are looked up on the folder's disk and the volumes'."""
+        datadir, config = DataDir.open(self._datadir.path), self._config
+        return datadir, all_volumes(datadir, config), draining_volumes(datadir, config)
 
     def _present(self) -> tuple[list[Volume], bool]:
         return self._volumes.answering(), self._volumes.complete
@@ -175,12 +183,8 @@ class Recorder:
             return
 
     def _report(self) -> None:
-        try:
-            self._reporter.write(self._clock.wall_us(), self._lag_s, self.fleet)
-            self._carried.write(self.fleet.stored.offset_us())
-        except OSError as error:
-            log.error("status file cannot be written; recording goes on", error=str(error))
-        self._lag_s = 0.0
+        if self._reporter.tell(self._clock.wall_us(), self._lag_s, self.fleet):
+            self._lag_s = 0.0
 
     def _publish_absences(self) -> None:
         gaps: list[StoredRecord] = self.fleet.absences(self.fleet.stored.wall_us())
@@ -204,8 +208,10 @@ class Recorder:
         await asyncio.to_thread(self._past.end)
         await self.fleet.stop()
         await asyncio.to_thread(self._volumes.stop)
-        await asyncio.to_thread(self._committer.stop)
-        self._report()
-        self._index.close()
+        answers = await asyncio.to_thread(self._committer.stop)
+        await self._reporter.end(self._clock.wall_us(), self._lag_s, self.fleet)
+        self._aside.end()
+        if answers:
+            self._index.close()
         self._claims.close()
         log.info("stopped in order")

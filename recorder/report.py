@@ -1,12 +1,17 @@
 """What this recorder process tells of itself: one status file, replaced once a second.
 
-Kept true: rates are averages over the last `WINDOW` reports; no secret is in the file.
+Kept true: the event loop never waits for the file's disk: it makes the word, a thread of its own writes it, and while
+one has not been written the next ones are left out and counted; rates are averages over the last `WINDOW` reports; no
+secret is in the file.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,9 +19,11 @@ from typing import Final
 
 from base.clock import monotonic_us
 from base.media import VideoConfig
-from base.status import RecorderStatus, StreamStatus, VolumeStatus, write_status
+from base.status import RecorderStatus, StreamStatus, VolumeStatus, status_writer
 from chunks.codecs import codec_string, dimensions
 from native.slab import pool
+from recorder.aside import Aside, Patience
+from recorder.carried import CarriedOffset
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.indexcare import IndexCare
@@ -28,6 +35,9 @@ from recorder.slot import Slot
 from recorder.volumes import Volumes
 
 WINDOW: Final = 6
+END_WAIT_S: Final = 2.0
+HANGS: Final = "{} does not answer; recording goes on, nothing is lost; check its disk"
+ANSWERS: Final = "{} answers again"
 
 
 def package_version() -> str:
@@ -55,8 +65,15 @@ class Reporter:
         volumes: Volumes,
         care: IndexCare,
         scrubber: Scrubber,
+        carried: CarriedOffset,
     ) -> None:
         self._run_path = run_path
+        self._carried = carried
+        self._aside = Aside("reporter")
+        self._dropped = 0
+        self._patient = [
+            Patience(HANGS.format(what), ANSWERS.format(what)) for what in ("the data folder", "the index")
+        ]
         self._share = share
         self._started_us = started_us
         self._version = package_version()
@@ -67,10 +84,37 @@ class Reporter:
         self._scrubber = scrubber
         self._history: dict[str, deque[tuple[int, int, int]]] = {}
 
-    def write(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
-        """Replace the file with the state of this moment."""
+    def tell(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> bool:
+        """Have the state of this moment written; False, and nothing is, while the last one has not been."""
+        waits_s = self._aside.waits_s
+        for patience, one_s in zip(self._patient, (waits_s, self._committer.hung_s), strict=True):
+            patience.look(one_s)
+        if waits_s:
+            self._dropped += 1
+            return False
+        return self._aside.offer(self._word(now_us, loop_lag_s, fleet))
+
+    async def end(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
+        """The last word; not waited for without end."""
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(END_WAIT_S):
+                await self._aside.call(self._word(now_us, loop_lag_s, fleet))
+        self._aside.end()
+
+    def _word(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> Callable[[], None]:
+        """Writes, when it is called, what is so now."""
+        write = status_writer(self._run_path, self._status(now_us, loop_lag_s, fleet))
+        offset_us = fleet.stored.offset_us()
+
+        def job() -> None:
+            write()
+            self._carried.write(offset_us)
+
+        return job
+
+    def _status(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> RecorderStatus:
         used_bytes, _, bound_bytes = pool()
-        status = RecorderStatus(
+        return RecorderStatus(
             worker=self._share.worker,
             workers=self._share.workers,
             pid=os.getpid(),
@@ -82,6 +126,9 @@ class Reporter:
             handshakes_peak=fleet.admission.taken_max,
             index_commits=self._committer.commits,
             index_behind_chunks=self._committer.behind,
+            index_backlog_records=self._committer.backlog_records,
+            index_hung_s=round(self._committer.hung_s, 1),
+            reports_dropped=self._dropped,
             clock=fleet.stored.status(),
             index=self._care.status,
             streams=[self._stream(session) for session in fleet.sessions.values()],
@@ -91,7 +138,6 @@ class Reporter:
             overload_episodes=fleet.overload.alarms.count,
             overloads=fleet.overload.alarms.told(),
         )
-        write_status(self._run_path, status)
 
     def _stream(self, session: Session) -> StreamStatus:
         pipeline = session.pipeline

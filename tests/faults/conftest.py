@@ -48,20 +48,30 @@ def shim_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def disk(tmp_path: Path, shim_library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def shim(tmp_path: Path, shim_library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[str], None]]:
+    """Lets all paths that begin so be told, for processes started from now on: a word of diskshim.c, or `ok`."""
+
+    def make(prefix: str) -> Callable[[str], None]:
+        control = tmp_path / "disk-control"
+        control.write_text("ok")
+        monkeypatch.setenv("LD_PRELOAD", str(shim_library))
+        monkeypatch.setenv("DISKSHIM", prefix)
+        monkeypatch.setenv("DISKSHIM_CONTROL", str(control))
+
+        def say(word: str) -> None:
+            fresh = control.with_suffix(".new")
+            fresh.write_text(word)
+            fresh.rename(control)
+
+        return say
+
+    return make
+
+
+@pytest.fixture
+def disk(tmp_path: Path, shim: Callable[[str], Callable[[str], None]]) -> Callable[[str], None]:
     """Tell `tmp_path/bad`, for processes started from now on: `eio`, `sync-eio`, `hang`, `slow N` (bytes/s) or `ok`."""
-    control = tmp_path / "disk-control"
-    control.write_text("ok")
-    monkeypatch.setenv("LD_PRELOAD", str(shim_library))
-    monkeypatch.setenv("DISKSHIM", str(tmp_path / "bad"))
-    monkeypatch.setenv("DISKSHIM_CONTROL", str(control))
-
-    def say(word: str) -> None:
-        fresh = control.with_suffix(".new")
-        fresh.write_text(word)
-        fresh.rename(control)
-
-    return say
+    return shim(str(tmp_path / "bad"))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 /* A disk that fails or hangs on demand, for one live process: LD_PRELOAD=diskshim.so DISKSHIM=FOLDER CONTROL.
  * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "sync-eio" syncs alone,
- * "hang" holds every call until the file says something else, "slow N" lets N bytes a second be written, "read-eio A B"
- * refuses reads that touch bytes [A, B) of any file. With
+ * "hang" holds every such call until the file says something else, "freeze" also names that are looked up, "freeze TEXT" only
+ * paths that contain TEXT; "slow N" lets N bytes a second be written, "read-eio A B" refuses reads that touch bytes [A, B)
+ * of any file. With
  * DISKSHIM_KILL_AT=N the process dies by SIGKILL in the N-th call, before it is done; files made, renamed and removed
  * count too. */
 #define _GNU_SOURCE
@@ -25,6 +26,20 @@ static int said(const char *word) {
     if (!fgets(text, sizeof text, file)) text[0] = 0;
     fclose(file);
     return strcmp(text, word) == 0;
+}
+
+/* Waits while the path is frozen. */
+static void held(const char *path) {
+    const char *folder = getenv("DISKSHIM"), *control = getenv("DISKSHIM_CONTROL");
+    if (!folder || !control || strncmp(path, folder, strlen(folder)) != 0) return;
+    for (;; usleep(20000)) {
+        char text[64] = "";
+        FILE *file = fopen(control, "r");
+        if (!file) return;
+        if (!fgets(text, sizeof text, file)) text[0] = 0;
+        fclose(file);
+        if (strncmp(text, "freeze", 6) != 0 || (text[6] && !strstr(path, text + 7))) return;
+    }
 }
 
 static int bad_path(const char *path, int sync);
@@ -72,6 +87,7 @@ static int bad_path(const char *path, int sync) {
     const char *folder = getenv("DISKSHIM"), *at = getenv("DISKSHIM_KILL_AT");
     if (!folder || strncmp(path, folder, strlen(folder)) != 0) return 0;
     if (at && __sync_add_and_fetch(&calls, 1) == atoi(at)) kill(getpid(), SIGKILL);
+    held(path);
     while (said("hang")) usleep(20000);
     return said("eio") || (sync && said("sync-eio"));
 }
@@ -100,10 +116,14 @@ static int bad_at(int directory, const char *path) {
     mode_t mode = 0; \
     if ((flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE) { va_list rest; va_start(rest, flags); mode = va_arg(rest, mode_t); va_end(rest); }
 
-int open(const char *path, int flags, ...) { REAL(open); MODE(flags); if (flags & O_CREAT) REFUSE_PATH(path); return real(path, flags, mode); }
-int open64(const char *path, int flags, ...) { REAL(open64); MODE(flags); if (flags & O_CREAT) REFUSE_PATH(path); return real(path, flags, mode); }
+int open(const char *path, int flags, ...) { REAL(open); MODE(flags); held(path); if (flags & O_CREAT) REFUSE_PATH(path); return real(path, flags, mode); }
+int open64(const char *path, int flags, ...) { REAL(open64); MODE(flags); held(path); if (flags & O_CREAT) REFUSE_PATH(path); return real(path, flags, mode); }
 int openat(int at, const char *path, int flags, ...) { REAL(openat); MODE(flags); if (flags & O_CREAT) REFUSE_AT(at, path); return real(at, path, flags, mode); }
 int openat64(int at, const char *path, int flags, ...) { REAL(openat64); MODE(flags); if (flags & O_CREAT) REFUSE_AT(at, path); return real(at, path, flags, mode); }
+int stat(const char *path, struct stat *out) { REAL(stat); held(path); return real(path, out); }
+int stat64(const char *path, struct stat64 *out) { REAL(stat64); held(path); return real(path, out); }
+int lstat(const char *path, struct stat *out) { REAL(lstat); held(path); return real(path, out); }
+int lstat64(const char *path, struct stat64 *out) { REAL(lstat64); held(path); return real(path, out); }
 int mkdir(const char *path, mode_t mode) { REAL(mkdir); REFUSE_PATH(path); return real(path, mode); }
 int mkdirat(int at, const char *path, mode_t mode) { REAL(mkdirat); REFUSE_AT(at, path); return real(at, path, mode); }
 int unlink(const char *path) { REAL(unlink); REFUSE_PATH(path); return real(path); }

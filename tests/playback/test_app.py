@@ -30,9 +30,13 @@ async def test_health_says_what_is_missing(node: Node, index: Index) -> None:
 
 
 async def test_metrics_tell_streams_and_calls(node: Node) -> None:
-    tell_status(node)
-    await node.get("/api/v1/streams")
+    tell_status(node, index_hung_s=4.5, index_backlog_records=70, index_behind_chunks=2)
+    body = await (await node.get("/api/v1/streams")).json()
+    told = {name: body["recorder"][f"index_{name}"] for name in ("hung_s", "backlog_records", "behind_chunks")}
+    assert told == {"hung_s": 4.5, "backlog_records": 70, "behind_chunks": 2}
     text = await (await node.get("/metrics")).text()
+    assert "keyreel_index_hung_seconds 4.5" in text
+    assert "keyreel_index_behind_chunks 2.0" in text
     assert 'keyreel_stream_lost_packets_total{stream="gate.main"} 3.0' in text
     assert 'keyreel_http_requests_total{call="/api/v1/streams",status="200"} 1.0' in text
     assert "keyreel_recorder_up 1.0" in text

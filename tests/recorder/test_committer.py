@@ -13,6 +13,7 @@ import pytest
 from base.errors import VolumeError
 from index.check import check
 from recorder import committer as committer_module
+from recorder.takein import TakeIn
 from tests.recorder.test_pipeline import TIMELINE, Bench
 
 
@@ -52,6 +53,34 @@ async def test_a_hung_index_is_waited_for_by_nobody(tmp_path: Path, monkeypatch:
     await _until(lambda: not bench.writer.queue_bytes)
     await _until(lambda: not bench.committer.behind)
     assert _pictures(bench) == 400
+    bench.index.close()
+
+
+async def test_more_chunks_than_are_remembered_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hung index costs in memory is bounded; beyond it the index says that it lacks chunks."""
+    monkeypatch.setattr(committer_module, "BACKLOG_RECORDS_MAX", 4)
+    monkeypatch.setattr(committer_module, "BEHIND_CHUNKS_MAX", 2)
+    bench = Bench(tmp_path, chunk_s=10)
+    bench.begin()
+    await bench.play(5)
+    await _until(lambda: not bench.writer.queue_bytes)
+    with bench.index.write():
+        await bench.play(55)
+        await _until(lambda: not bench.writer.queue_bytes)
+        assert bench.committer.behind == 2
+        assert bench.committer.backlog_records <= 4
+        assert bench.committer.hung_s > 0
+    await _until(lambda: not bench.committer.behind)
+    bench.end()
+    await _until(lambda: not bench.writer.queue_bytes and not bench.committer.behind)
+    with bench.index.read() as snapshot:
+        assert not snapshot.is_read_in()
+        known = len(snapshot.chunks(bench.stream.id, *TIMELINE))
+    files = sum(1 for _ in bench.volume.root.rglob("*.mp4"))
+    assert known < files
+    taking = TakeIn(bench.index, bench.committer, lambda: False)
+    assert taking.run([bench.volume])
+    assert _pictures(bench) == bench.at
     bench.index.close()
 
 
