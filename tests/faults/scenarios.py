@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import lmdb
+
 from base.config import Config, RetentionConfig
 from base.datadir import DataDir
 from base.errors import KeyreelError
@@ -23,7 +25,7 @@ from chunks.writer import OpenChunk, VolumeWriter
 from clips.mp4 import ClipFile
 from clips.plan import plan
 from clips.store import ChunkStore
-from index import Index
+from index import Index, schema
 from index.expire import garbage
 from index.holds import Hold, holds, place
 from index.rebuild import chunk_files
@@ -137,6 +139,32 @@ def register(folder: Path) -> None:
     datadir.add_volume(Volume.open(more).id, more, "record")
 
 
+def upgrade(folder: Path) -> None:
+    """This version opens an index of the version before: all that changes its format, and nothing else."""
+    Index.open(DataDir.open(folder).index_path).close()
+    assert index_format(folder) == str(schema.FORMAT_VERSION)
+
+
+def make_old(folder: Path) -> None:
+    """Give the index the format of the version before, which counted nothing; not one of the scenarios."""
+    with lmdb.open(str(DataDir.open(folder).index_path), max_dbs=64, map_size=1 << 30) as env:
+        for name in (schema.USAGE_DB, schema.ENDS):
+            database = env.open_db(name, create=False)
+            with env.begin(write=True) as txn:
+                txn.drop(database)
+        meta = env.open_db(schema.META, create=False)
+        with env.begin(write=True) as txn:
+            txn.put(schema.META_FORMAT, str(schema.FORMAT_WITHOUT_USAGE).encode(), db=meta)
+
+
+def index_format(folder: Path) -> str:
+    """As the index itself has it."""
+    with lmdb.open(str(DataDir.open(folder).index_path), max_dbs=64, readonly=True) as env:
+        meta = env.open_db(schema.META, create=False)
+        with env.begin() as txn:
+            return bytes(txn.get(schema.META_FORMAT, db=meta) or b"").decode()
+
+
 def rebuild(folder: Path) -> None:
     """The index is made again."""
     datadir = DataDir.open(folder)
@@ -189,7 +217,7 @@ def serve(folder: Path) -> None:
 
 
 SCENARIOS: Final[dict[str, Callable[[Path], None]]] = {
-    one.__name__: one for one in (first_start, start, record, register, rebuild, purge, serve)
+    one.__name__: one for one in (first_start, start, record, register, upgrade, rebuild, purge, serve)
 }
 
 

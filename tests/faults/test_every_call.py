@@ -25,7 +25,7 @@ from tests.faults.conftest import AT_LENGTH
 from tests.faults.device import Disk, FileSystem, can_mount, mounted
 from tests.faults.killer import Killer
 from tests.faults.oracle import files, fragments
-from tests.faults.scenarios import SCENARIOS, STREAMS, media, told
+from tests.faults.scenarios import SCENARIOS, STREAMS, index_format, make_old, media, told
 
 KILLS, CUTS = (200, 200) if AT_LENGTH else (6, 2)  # of each scenario, spread over its calls and its writes
 CHAINS = 20 if AT_LENGTH else 1
@@ -42,7 +42,7 @@ def killer(shim_library: Path) -> Iterator[Killer]:
 
 @pytest.fixture(scope="module")
 def before(killer: Killer, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], None]:
-    """Make the folder in which a scenario begins: empty, a node's, or a crashed node's with torn chunks."""
+    """Make the folder in which a scenario begins: empty, a node's, or a crashed one's, of now or before."""
     base = tmp_path_factory.mktemp("before")
     assert killer.run("first_start", base / "made") == 0
     for kind in ("crashed", "recorded"):
@@ -55,7 +55,10 @@ def before(killer: Killer, tmp_path_factory: pytest.TempPathFactory) -> Callable
             with path.open("ab") as file:
                 file.write(b"\0\0\1\0moof" + b"half a fragment" * 5)
     assert (base / "crashed.told").exists()
-    kinds = {"first_start": None, "record": "made", "register": "made", "purge": "recorded"}
+    shutil.copytree(base / "crashed", base / "old")
+    shutil.copy(base / "crashed.told", base / "old.told")
+    make_old(base / "old")
+    kinds = {"first_start": None, "record": "made", "register": "made", "purge": "recorded", "upgrade": "old"}
 
     def make(scenario: str, folder: Path) -> None:
         kind = kinds.get(scenario, "crashed")
@@ -134,6 +137,7 @@ def test_killed_at_a_call(
         folder = tmp_path / str(kill_at)
         before(scenario, folder)
         assert killer.run(scenario, folder, kill_at) in (0, -signal.SIGKILL)
+        assert scenario != "upgrade" or index_format(folder) in ("1", "2")
         assert killer.run("start", folder) == 0, f"killed at call {kill_at} of {calls}"
         _judge(folder, _promises(folder), monkeypatch)
         if scenario == "purge":
@@ -169,6 +173,7 @@ def test_power_cut_at_a_write(
         if cut.exists():  # else this time there were fewer writes
             promises = _promises(folder, cut.stat().st_mtime_ns)
             with mounted(cut, filesystem, tmp_path / "after") as root:
+                assert scenario != "upgrade" or index_format(root / folder.name) in ("1", "2")
                 assert killer.run("start", root / folder.name) == 0, f"cut at write {write}"
                 _judge(root / folder.name, promises, monkeypatch)
                 if scenario == "purge":
