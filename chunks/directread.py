@@ -24,7 +24,7 @@ class DirectReader:
     """One file, open for reading."""
 
     def __init__(self, path: Path) -> None:
-        self._buffer = mmap.mmap(-1, BUFFER_BYTES)
+        self._buffer = mmap.mmap(-1, ALIGN)
         self._direct = bool(_DIRECT)
         flags = os.O_RDONLY | os.O_CLOEXEC
         try:
@@ -54,7 +54,7 @@ class DirectReader:
         start = offset // ALIGN * ALIGN
         wanted = -(-(offset + length - start) // ALIGN) * ALIGN
         if wanted > len(self._buffer):
-            self._buffer = mmap.mmap(-1, wanted)
+            self._buffer = mmap.mmap(-1, max(wanted, BUFFER_BYTES if wanted > BUFFER_BYTES // 4 else 0))
         got = self._fill(start, wanted)
         return memoryview(self._buffer)[offset - start : max(offset - start, min(got, offset - start + length))]
 
@@ -78,7 +78,27 @@ class DirectReader:
 
     def _go_buffered(self) -> None:
         """This file system opens with O_DIRECT and refuses to read so."""
-        path = os.readlink(f"/proc/self/fd/{self._handle}")
+        handle = os.open(f"/proc/self/fd/{self._handle}", os.O_RDONLY | os.O_CLOEXEC)
         self.close()
-        self._direct = False
-        self._handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._direct, self._handle = False, handle
+
+
+def read_past(handle: int, size: int, offset: int) -> bytes:
+    """Bytes of an open file, past the page cache: which fails in units of up to megabytes."""
+    with DirectReader(Path(f"/proc/self/fd/{handle}")) as reader:
+        return bytes(reader.read(offset, size))
+
+
+def read_around(handle: int, size: int, offset: int) -> bytes:
+    """The same with zeros for pages that the disk cannot give."""
+    end = min(offset + size, os.fstat(handle).st_size)
+    parts = []
+    with DirectReader(Path(f"/proc/self/fd/{handle}")) as reader:
+        while offset < end:
+            count = min(ALIGN - offset % ALIGN, end - offset)
+            try:
+                parts.append(bytes(reader.read(offset, count)))
+            except OSError:
+                parts.append(bytes(count))
+            offset += count
+    return b"".join(parts)

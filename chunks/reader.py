@@ -6,6 +6,7 @@ were checked; a table handed out never changes. Safe to use from many threads.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from base.errors import DamageError, KeyreelError
+from chunks.directread import read_past
 from chunks.format import (
     HEADER_BYTES_MAX,
     MFRO_BYTES,
@@ -203,11 +205,19 @@ class ChunkFile:
             later = FrameTable.from_records(b"".join(step.record for step in steps))
             self._known = self._known.joined(later) if len(self._known) else later
 
+    def _read(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._handle, size, offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+        return read_past(self._handle, size, offset)
+
     def read_fragment(self, i: int, table: FrameTable) -> bytes:
         """The i-th fragment of a table of this file, from prft to seal; DamageError when it is not what was written."""
         offset, length = int(table.offset[i]), int(table.length[i])
         try:
-            data = os.pread(self._handle, length, offset)
+            data = self._read(length, offset)
         except OSError as error:
             raise DamageError(
                 f"{self.path}: the disk cannot give the fragment at {offset} ({error.strerror}); the range is a gap",

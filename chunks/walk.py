@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from chunks.directread import read_around
 from chunks.format import UUID_BOX, Seal, unpack_seal
 from chunks.records import ChunkHead
 from native.moof import SEAL_SIZE, SEAL_UUID
@@ -21,7 +22,6 @@ from native.table import decode
 _FIRST_READ: Final = 2048  # covers the boxes of a second at 25 pictures with audio
 _MOOF_BYTES_MAX: Final = 1 << 20
 _SEARCH_BYTES: Final = 1 << 20
-_PAGE_BYTES: Final = 4096  # what a read through the page cache fails in
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +62,7 @@ def pread(handle: int, size: int, offset: int) -> bytes:
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-    parts, end = [], min(offset + size, os.fstat(handle).st_size)
-    while offset < end:
-        count = min(_PAGE_BYTES - offset % _PAGE_BYTES, end - offset)
-        try:
-            parts.append(os.pread(handle, count, offset))
-        except OSError:
-            parts.append(bytes(count))
-        offset += count
-    return b"".join(parts)
+    return read_around(handle, size, offset)
 
 
 def names(seal: Seal, head: ChunkHead) -> bool:

@@ -92,8 +92,10 @@ class Disk:
             self._say("on")
         while os.path.ismount(self.root):
             self.let_go()
-        self._detach()
-        self._stop_server()
+        try:
+            self._detach()
+        finally:
+            self._stop_server()
         (self._folder / "image").unlink(missing_ok=True)
 
     # -- mounts -------------------------------------------------------------------------------------------------------
@@ -122,10 +124,12 @@ class Disk:
 
     def where(self, path: Path) -> tuple[int, int]:
         """The bytes of the disk that hold a file's data, first to last."""
-        lines = _run("filefrag", "-e", "-v", "-b512", str(path)).splitlines()
-        found = [re.match(r"\s*\d+:\s*\d+\.\.\s*\d+:\s*(\d+)\.\.\s*(\d+):", line) for line in lines]
-        spans = [(int(one[1]), int(one[2])) for one in found if one]
-        return min(low for low, _ in spans) * 512, (max(high for _, high in spans) + 1) * 512
+        spans = _extents(path)
+        return min(low for _, _, low in spans), max(low + size for _, size, low in spans)
+
+    def place(self, path: Path, offset: int) -> int:
+        """The byte of the disk that holds a file's byte."""
+        return next(low + offset - at for at, size, low in _extents(path) if at <= offset < at + size)
 
     # -- power --------------------------------------------------------------------------------------------------------
 
@@ -285,6 +289,13 @@ def mounted(image: Path, filesystem: FileSystem, at: Path) -> Iterator[Path]:
     finally:
         _until(lambda: not subprocess.run(["umount", at], capture_output=True).returncode, f"{at} is unmounted")
         image.unlink()
+
+
+def _extents(path: Path) -> list[tuple[int, int, int]]:
+    """Where a file lies: (offset in it, bytes, offset on the disk) of each piece."""
+    lines = _run("filefrag", "-e", "-v", "-b512", str(path)).splitlines()
+    found = [re.match(r"\s*\d+:\s*(\d+)\.\.\s*(\d+):\s*(\d+)\.\.", line) for line in lines]
+    return [(int(one[1]) * 512, (int(one[2]) + 1 - int(one[1])) * 512, int(one[3]) * 512) for one in found if one]
 
 
 def _run(*command: str) -> str:

@@ -157,13 +157,7 @@ static int unreadable(int fd, size_t size, off_t at) {
 
 ssize_t pread(int fd, void *data, size_t size, off_t at) { REAL(pread); REFUSE_READ(fd, size, at); return real(fd, data, size, at); }
 ssize_t pread64(int fd, void *data, size_t size, off64_t at) { REAL(pread64); REFUSE_READ(fd, size, at); return real(fd, data, size, at); }
-ssize_t preadv(int fd, const struct iovec *parts, int count, off_t at) {
-    REAL(preadv);
-    REFUSE_READ(fd, size_of(parts, count), at);
-    return real(fd, parts, count, at);
-}
-ssize_t preadv64(int fd, const struct iovec *parts, int count, off64_t at) {
-    REAL(preadv64);
-    REFUSE_READ(fd, size_of(parts, count), at);
-    return real(fd, parts, count, at);
-}
+ssize_t preadv(int fd, const struct iovec *parts, int count, off_t at) { REAL(preadv); REFUSE_READ(fd, size_of(parts, count), at); return real(fd, parts, count, at); }
+ssize_t preadv64(int fd, const struct iovec *parts, int count, off64_t at) { REAL(preadv64); REFUSE_READ(fd, size_of(parts, count), at); return real(fd, parts, count, at); }
+ssize_t preadv2(int fd, const struct iovec *parts, int count, off_t at, int flags) { REAL(preadv2); REFUSE_READ(fd, size_of(parts, count), at); return real(fd, parts, count, at, flags); }
+ssize_t preadv64v2(int fd, const struct iovec *parts, int count, off64_t at, int flags) { REAL(preadv64v2); REFUSE_READ(fd, size_of(parts, count), at); return real(fd, parts, count, at, flags); }
