@@ -75,15 +75,16 @@ class LiveTail:
         return parts
 
     def _begin(self) -> list[LivePart]:
-        """Enter the newest chunk at its last key frame."""
+        """Enter the newest chunk at its last key frame, at its end if it has none."""
         with self._index.read() as snapshot:
             row = snapshot.last_chunk(self._stream_id)
         if row is None:
             return []
         parts = self._enter(row)
         assert self._chunk is not None
-        keys = self._chunk.file.refresh().key.nonzero()[0]
-        self._next = int(keys[-1]) if len(keys) else 0
+        table = self._chunk.file.refresh()
+        keys = table.key.nonzero()[0]
+        self._next = int(keys[-1]) if len(keys) else max(len(table) - 1, 0)
         return parts
 
     def _enter(self, row: ChunkRow) -> list[LivePart]:

@@ -26,6 +26,7 @@ from index import Snapshot
 
 _RANGES_TOLD: Final = 5  # sub-ranges named when a clip would mix codecs
 _PREPARED: Final = 32  # chunks whose tables are unpacked together, so few that none has left memory when its turn comes
+REFRESH_90K_MAX: Final = 10 * 90_000  # decoded before the first picture shown where there is no key frame to begin with
 _Kind = tuple[str, str, int, int]  # video codec, audio codec, its rate and channels
 
 
@@ -40,7 +41,7 @@ class Piece:
     config: StreamConfig
     first: int
     last: int
-    video: tuple[int, int]  # pictures [from, to) in decode order, the first a key frame
+    video: tuple[int, int]  # pictures [from, to) in decode order, the first a key frame if there is any
     audio: tuple[int, int]
     shown_90k: int  # presentation time of the first picture shown
     end_90k: int  # presentation time where the last picture ends
@@ -128,7 +129,8 @@ def plan(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, e
 def whole_stretches(chunk: OpenChunk, damaged: list[int], gaps: list[Gap]) -> Iterator[tuple[int, int]]:
     """Ranges [first, last) of fragments that begin with a key frame, follow one another and hold no damage.
 
-    Where fragments are missing in the middle of a chunk, that becomes one of the gaps.
+    A chunk that begins without a key frame is of a camera that sends none; it may be entered anywhere. Where fragments
+    are missing in the middle of a chunk, that becomes one of the gaps.
     """
     table = chunk.table
     bad = np.zeros(len(table.offset), bool)
@@ -145,8 +147,10 @@ def whole_stretches(chunk: OpenChunk, damaged: list[int], gaps: list[Gap]) -> It
     for first, after in pairwise([*starts, len(bad) + 1]):
         last = after - 1 if after > len(bad) or bad[after - 1] else after
         keys = np.flatnonzero(table.key[first:last])
-        if len(keys):
+        if len(keys) and table.key[0]:
             yield first + int(keys[0]), last
+        elif first < last and not table.key[0]:
+            yield first, last
 
 
 def picture_walls(chunk: OpenChunk, first: int, last: int) -> tuple[Int64s, Int64s]:
@@ -174,7 +178,8 @@ def _cut(chunk: OpenChunk, config: StreamConfig, first: int, last: int, start_us
     keys = np.flatnonzero(table.video_key[at : at + len(pts)])
     opening = shown[np.argmin(pts[shown])]
     shown_90k = int(pts[opening])
-    decode_from = int(keys[pts[keys] <= shown_90k][-1])
+    usable = keys[pts[keys] <= shown_90k]
+    decode_from = int(usable[-1]) if len(usable) else int(np.argmax(pts >= shown_90k - REFRESH_90K_MAX))
     decode_to = int(shown[-1]) + 1
     latest = shown[np.argmax(pts[shown])]
     stop_us = min(end_us, int(table.end_us[last - 1]))

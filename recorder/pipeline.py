@@ -1,8 +1,8 @@
 """Fragments of one stream → chunks on a volume.
 
-Kept true: a chunk starts with a complete key frame and holds one run and one codec configuration; stored time
-ascends; whatever is not stored since the last stored picture becomes a gap with its cause, carried by the next
-thing that is stored. Called once per fragment on the event loop; never waits.
+Kept true: a chunk starts with a complete key frame, but for a camera that sends none (`Run.may_begin`), and holds one
+run and one codec configuration; stored time ascends; whatever is not stored since the last stored picture becomes a
+gap with its cause, carried by the next thing that is stored. Called once per fragment on the event loop; never waits.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from recorder.lipsync import anchor_audio
 from recorder.overload import TEXT, WORD, Overload, Standing
 from recorder.prerecord import Ring
 from recorder.replay import replay, ticks_to_rate
+from recorder.run import Run
 from recorder.storedclock import STEP_US, StoredClock
 from recorder.wallclock import WallClock
 
@@ -77,25 +78,6 @@ class Counters:
     last_frame_us: int = 0
 
 
-@dataclass(slots=True)
-class _Run:
-    """One media clock: from a camera's PLAY, or a leap of stored time, to the end of either."""
-
-    video_codec: VideoCodec
-    audio: AudioConfig | None
-    sender_reports: Callable[[], tuple[tuple[int, int], tuple[int, int]] | None]
-    camera_time: Callable[[int], int]
-    wall: WallClock
-    marks: int  # of stored time that this run follows; a later one is followed from the next key frame on
-    split: bool = False  # the camera's clock jumped: the next key frame begins another chunk
-    wall_to_media_90k: int = 0  # media time of the run = RTP time + this; wall-based at the run's start
-    lead_90k: int = 0  # pts − dts of the chunk's first key frame
-    video_base_90k: int = 0
-    audio_base: int | None = None
-    generation: int = -1  # of the parameter sets the chunk was opened with
-    chunk: OpenChunk | None = None
-
-
 class Pipeline:
     """One stream's way to disk; owned by the recorder, outlives the stream's camera sessions."""
 
@@ -125,7 +107,7 @@ class Pipeline:
         self._pick_volume = pick_volume
         self._writer: VolumeWriter | None = None
         self._orphans: list[Held] = []  # of a failed volume, until another takes them
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._absent: GapCause | None = resume.gap_cause if resume.end_us else None
         self._slot = 0
         self._ring = ring
@@ -170,7 +152,7 @@ class Pipeline:
         gives the camera's own UTC µs or 0.
         """
         assert self._run is None, "begin_run() inside a run"
-        self._run = _Run(video_codec, audio, sender_reports, camera_time, WallClock(), self._clock.marks)
+        self._run = Run(video_codec, audio, sender_reports, camera_time, WallClock(), self._clock.marks)
         self._resume.run += 1
 
     def end_run(self, cause: GapCause) -> None:
@@ -270,6 +252,7 @@ class Pipeline:
             self.counters.media_jumps += 1
             run.split = True
             run.wall.forget()
+        run.look(fragment)
         run.wall.observe(fragment.first_pts_90k, fragment.min_delay_us)
         self._follow_clock(run, fragment)
         if not self._standby:
@@ -277,8 +260,8 @@ class Pipeline:
         elif self._ring is not None:
             self._ring.hold(fragment)
 
-    def _store(self, run: _Run, fragment: Fragment) -> None:
-        if run.chunk is None and (fragment.key or self._ring):
+    def _store(self, run: Run, fragment: Fragment) -> None:
+        if run.chunk is None and (run.may_begin(fragment) or self._ring):
             config = self._config_of(run, fragment)
             if self._lacks_sets(config, fragment):
                 return
@@ -299,15 +282,18 @@ class Pipeline:
             self._ring.hold(fragment)
         return True
 
-    def _put(self, run: _Run, fragment: Fragment, config: StreamConfig | None) -> None:
+    def _put(self, run: Run, fragment: Fragment, config: StreamConfig | None) -> None:
         """`config`, when given, is that of a chunk which these pictures begin, or go on in."""
-        if not fragment.key and (run.chunk is None or self._absent is not None or not run.chunk.fragments):
+        begins = run.may_begin(fragment)
+        if not begins and (run.chunk is None or self._absent is not None or not run.chunk.fragments):
             self._absent = self._absent or (GapCause.UNDECODABLE if run.chunk is None else GapCause.OVERLOAD)
+            run.refused(fragment)
             return
         if not self._admitted(fragment):
             self._refuse(fragment)
             return
-        if fragment.key and (run.chunk is None or (config is None and self._chunk_is_over(run, fragment))):
+        run.refused_90k = None
+        if begins and (run.chunk is None or (config is None and self._chunk_is_over(run, fragment))):
             self._open(run, fragment, config or self._config_of(run, fragment))
         if run.chunk is not None:
             self._append(run, run.chunk, fragment)
@@ -334,33 +320,34 @@ class Pipeline:
         self._absent = self._absent or GapCause.OVERLOAD
         self.undecodable, self.waiting_for = TEXT, WORD
 
-    def _follow_clock(self, run: _Run, fragment: Fragment) -> None:
+    def _follow_clock(self, run: Run, fragment: Fragment) -> None:
         """Stored time's slewing at once; its leaps, and a camera found to be later than thought, at a key frame."""
+        begins = run.may_begin(fragment)
         offset_us, marks = self._clock.offset_us(), self._clock.marks
         leaps = run.wall.anchored and (run.wall.behind or offset_us - run.wall.offset_us > STEP_US)
-        if not run.wall.anchored or (leaps and fragment.key):
+        if not run.wall.anchored or (leaps and begins):
             run.wall.anchor(fragment.first_pts_90k, offset_us, self._resume.end_us)
-        if leaps and fragment.key:
+        if leaps and begins:
             self._begin_media_time(run)
             if run.chunk is not None:
                 self._seal()
                 self._absent = self._absent or GapCause.CLOCK
         elif not leaps:
             run.wall.offset_us = offset_us
-        if fragment.key and marks != run.marks:
+        if begins and marks != run.marks:
             run.marks, run.split = marks, True
 
-    def _begin_media_time(self, run: _Run) -> None:
+    def _begin_media_time(self, run: Run) -> None:
         """Same camera session, new run: its media time begins at the wall time of its first picture."""
         self._resume.run += 1
         run.wall_to_media_90k = 0
 
-    def _times(self, run: _Run, fragment: Fragment) -> tuple[int, int]:
+    def _times(self, run: Run, fragment: Fragment) -> tuple[int, int]:
         start_us = max(run.wall.wall_us(fragment.first_dts_90k + run.lead_90k), self._resume.end_us)
         end_us = max(run.wall.wall_us(fragment.end_dts_90k + run.lead_90k), start_us + 1)
         return start_us, end_us
 
-    def _append(self, run: _Run, chunk: OpenChunk, fragment: Fragment) -> None:
+    def _append(self, run: Run, chunk: OpenChunk, fragment: Fragment) -> None:
         start_us, end_us = self._times(run, fragment)
         clock_us = run.wall.monotonic_us(fragment.first_pts_90k) + self._clock.node_offset_us
         assert self._writer is not None
@@ -383,7 +370,7 @@ class Pipeline:
         self.last_pts_90k, self.last_clock_us = fragment.first_pts_90k, clock_us
         self._count(fragment, end_us)
 
-    def _gap_before(self, run: _Run, fragment: Fragment, start_us: int) -> Gap | None:
+    def _gap_before(self, run: Run, fragment: Fragment, start_us: int) -> Gap | None:
         """What this fragment declares missing: GOPs dropped before it, or packets lost in it, or both as one."""
         packets = fragment.lost_packets
         lost_us = run.wall.wall_us(fragment.loss[0]) if fragment.loss is not None else 0
@@ -406,23 +393,23 @@ class Pipeline:
 
     # -- chunks -------------------------------------------------------------------------------------------------------
 
-    def _chunk_is_over(self, run: _Run, fragment: Fragment) -> bool:
+    def _chunk_is_over(self, run: Run, fragment: Fragment) -> bool:
         chunk = run.chunk
         assert chunk is not None
         if run.split or chunk.size >= self._rotation.bytes_max or self._slot != self._slot_of(run, fragment):
             return True
         return self._config_of(run, fragment) != self.config
 
-    def _slot_of(self, run: _Run, fragment: Fragment) -> int:
+    def _slot_of(self, run: Run, fragment: Fragment) -> int:
         return self._rotation.slot(self.stream.id, run.wall.wall_us(fragment.first_pts_90k))
 
-    def _config_of(self, run: _Run, fragment: Fragment) -> StreamConfig:
+    def _config_of(self, run: Run, fragment: Fragment) -> StreamConfig:
         if self.config is not None and fragment.parameter_generation == run.generation:
             return self.config
         vps, sps, pps = fragment.parameter_sets()
         return StreamConfig(VideoConfig(run.video_codec, vps, sps, pps), run.audio)
 
-    def _open(self, run: _Run, fragment: Fragment, config: StreamConfig) -> None:
+    def _open(self, run: Run, fragment: Fragment, config: StreamConfig) -> None:
         """Seal the chunk in hand and open the next one at this key fragment."""
         self._seal()
         writer = self._pick_volume(self._writer)
@@ -460,7 +447,7 @@ class Pipeline:
         self.config = config
 
     def _head(
-        self, run: _Run, writer: VolumeWriter, config: StreamConfig, start_us: int, first_pts_90k: int, origin_90k: int
+        self, run: Run, writer: VolumeWriter, config: StreamConfig, start_us: int, first_pts_90k: int, origin_90k: int
     ) -> ChunkHead:
         resume = self._resume
         absent = self._absent is not None and resume.end_us and start_us > resume.end_us
@@ -490,7 +477,7 @@ class Pipeline:
             self._writer.seal(self._run.chunk)
             self._run.chunk = None
 
-    def _audio_base(self, run: _Run, fragment: Fragment) -> int:
+    def _audio_base(self, run: Run, fragment: Fragment) -> int:
         """RTP time of the audio track at the chunk's time zero; fixed for a chunk, so sound never steps inside one."""
         if run.audio is None or not fragment.audio_samples:
             return 0

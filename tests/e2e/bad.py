@@ -191,7 +191,7 @@ def bad_cameras(trap: str) -> list[Bad]:
         Bad("c2-no-sets", never, "undecodable", judge=nothing_stored),
         Bad("c3-size", faulty("c3-size"), turn=_switch(OTHER_SIZE), judge=whole),
         Bad("c3-codec", faulty("c3-codec"), turn=_switch(OTHER_CODEC, unsaid=True), judge=both_codecs),
-        Bad("c4-no-key", faulty("c4-no-key", key_frames=False), judge=nothing_stored),
+        Bad("c4-no-key", faulty("c4-no-key", key_frames=False), judge=true_keys_alone),
         Bad("c4-one-key", faulty("c4-one-key", LONG_GOP), turn=_set(key_frames="no"), judge=whole),
         Bad("c4-refresh", faulty("c4-refresh", REFRESH), judge=whole),
         Bad("c5-cut", faulty("c5-cut", join="cut"), judge=whole),
