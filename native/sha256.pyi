@@ -1,0 +1,6 @@
+from native.moof import Fragment
+
+IMPLEMENTATIONS: tuple[str, ...]
+
+def fragment_leaves(fragments: list[Fragment], by: str | None = None) -> list[bytes]: ...
+def leaves(pieces: list[bytes], by: str | None = None) -> list[bytes]: ...
