@@ -7,6 +7,7 @@ file's line; without a file every default holds. The camera register is not here
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -161,6 +162,19 @@ class RetentionConfig(_Limits, frozen=True):
     rules: Annotated[list[RetentionRule], Meta(max_length=1000, description="limits of groups of streams")] = []
 
 
+class EvidenceConfig(_Section, frozen=True):
+    """What proves a recording."""
+
+    ledger: Annotated[bool, Meta(description="keep a signed ledger of what is recorded")] = True
+    head_s: Annotated[int, Meta(ge=1, le=3600, description="a ledger that grows is signed so often, s")] = 60
+    ledger_days: Annotated[
+        float, Meta(ge=0, le=36500, description="a ledger stays so long after the footage it speaks of, days")
+    ] = 365.0
+    key_password_file: (
+        Annotated[str, Meta(min_length=1, description="file with the password of the private keys")] | None
+    ) = None
+
+
 class VolumeConfig(_Section, frozen=True):
     """One directory that takes media; a relative path is taken from the configuration file's folder."""
 
@@ -180,6 +194,7 @@ class Config(_Section, frozen=True):
     rtsp: RtspConfig = RtspConfig()
     api: ApiConfig = ApiConfig()
     retention: RetentionConfig = RetentionConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
     log: LogConfig = LogConfig()
     volumes: Annotated[list[VolumeConfig], Meta(max_length=256)] = []
 
@@ -192,7 +207,10 @@ def load(path: Path | None = None, *, listen: str | None = None) -> Config:
     folder = Path.cwd() if path is None else path.resolve().parent
     api = config.api if listen is None else msgspec.structs.replace(config.api, listen=listen)
     volumes = [msgspec.structs.replace(volume, path=str(folder / volume.path)) for volume in config.volumes]
-    config = msgspec.structs.replace(config, api=_with_token(api, folder, where), volumes=volumes)
+    evidence = config.evidence
+    if evidence.key_password_file is not None:
+        evidence = msgspec.structs.replace(evidence, key_password_file=str(folder / evidence.key_password_file))
+    config = msgspec.structs.replace(config, api=_with_token(api, folder, where), evidence=evidence, volumes=volumes)
     _check(config, where)
     return config
 
@@ -265,6 +283,25 @@ def _with_token(api: ApiConfig, folder: Path, where: str) -> ApiConfig:
     if len(token) < TOKEN_CHARACTERS_MIN:
         raise ConfigError(f"{path}: a token needs at least {TOKEN_CHARACTERS_MIN} characters; make a longer one")
     return msgspec.structs.replace(api, token=token)
+
+
+def key_password(config: Config) -> bytes | None:
+    """The password of the private keys: KEYREEL_KEY_PASSWORD, else `evidence.key_password_file`; None without one."""
+    if given := os.environ.get("KEYREEL_KEY_PASSWORD"):
+        return given.encode()
+    name = config.evidence.key_password_file
+    return read_password(Path(name)) if name is not None else None
+
+
+def read_password(path: Path) -> bytes:
+    """The first line of a file."""
+    try:
+        password = path.read_bytes().split(b"\n")[0].rstrip(b"\r")
+    except OSError as error:
+        raise ConfigError(f"the password file {path} cannot be read: {error.strerror}", reason="key-password") from None
+    if not password:
+        raise ConfigError(f"the password file {path} is empty; put the password into its first line")
+    return password
 
 
 def _check(config: Config, where: str) -> None:

@@ -8,6 +8,8 @@
     DATA/register.json   copy of the camera register, so that the index stays disposable
     DATA/media/          the volume used when none is configured
     DATA/identities.json what each camera said of itself, see base/identities.py
+    DATA/keys/           the node's keys, see evidence/keys.py
+    DATA/ledger/         what was recorded, proved, see evidence/ledger.py
     DATA/run/            what describes only this moment: recorder-0.json
     DATA/lock            held by the one process that records into this folder
 
@@ -54,6 +56,8 @@ class DataDir:
         self.register_path = path / "register.json"
         self.media_path = path / "media"
         self.run_path = path / "run"
+        self.keys_path = path / "keys"
+        self.ledger_path = path / "ledger"
         self.lock_path = path / "lock"
         self.config_path = path / "keyreel.toml"
 

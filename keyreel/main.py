@@ -20,6 +20,7 @@ import typer
 
 from base.errors import KeyreelError
 from base.service import exit_code
+from keyreel.evidence_app import key_app
 
 DataOption = Annotated[Path, typer.Option("--data", envvar="KEYREEL_DATA", help="Data folder of the node.")]
 ConfigOption = Annotated[
@@ -54,6 +55,7 @@ volume_app = typer.Typer(help="The volumes this node records to.", no_args_is_he
 app.add_typer(volume_app, name="volume")
 hold_app = typer.Typer(help="Ranges that nothing deletes.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(hold_app, name="hold")
+app.add_typer(key_app, name="key")
 VolumeArgument = Annotated[str, typer.Argument(metavar="VOLUME", help="Directory or id, as `volume list` shows it.")]
 
 

@@ -1,14 +1,14 @@
 # cython: language_level=3
-"""SHA-256 of many fragments at once, as leaves of a hash tree (docs/format/ledger.md): of the byte 0x00 and their bytes.
+"""SHA-256 of many fragments at once, as leaves of a hash tree (docs/format/ledger.md): of 0x00 and their bytes.
 
 Kept true: the answers are those of hashlib, whatever the machine; media is copied nowhere and the interpreter lock is
-free meanwhile. One SHA-256 is a chain of rounds that leaves most of a core idle, so several run side by side: sixteen by
-AVX-512, two by the processor's own SHA instructions. The machine's best is found at import; without either it is
+free meanwhile. One SHA-256 is a chain of rounds that leaves most of a core idle, so several run side by side: sixteen
+by AVX-512, two by the processor's own SHA instructions. The machine's best is found at import; without either it is
 hashlib's.
 """
 from hashlib import sha256
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 
 from native.moof cimport Fragment, iovec

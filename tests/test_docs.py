@@ -23,6 +23,7 @@ SECTIONS = {
     "api": config.ApiConfig,
     "retention": config.RetentionConfig,
     "retention.rules": config.RetentionRule,
+    "evidence": config.EvidenceConfig,
     "log": config.LogConfig,
     "volumes": config.VolumeConfig,
 }
@@ -103,7 +104,7 @@ def test_commands_that_pages_name_exist() -> None:
     for page in PAGES:
         for line in re.findall(r"(?:`|^)keyreel ([a-z][^`\n]*)", page.read_text(), re.MULTILINE):
             words = line.split()
-            name = " ".join(words[:2]) if words[0] in ("camera", "volume", "hold") else words[0]
+            name = " ".join(words[:2]) if words[0] in ("camera", "volume", "hold", "key", "ledger") else words[0]
             options = set(re.findall(r"--[a-z][\w-]*|(?<=\s)-[a-z]\b", line))
             if name not in commands or not options - {"--help"} <= commands[name]:
                 wrong.append(f"{_name(page)}: keyreel {line}")
