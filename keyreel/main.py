@@ -364,6 +364,27 @@ def clip(
     write_clip(data, stream, start, end, output, json)
 
 
+@app.command()
+def signature(
+    stream: StreamArgument,
+    data: DataOption,
+    start: Annotated[str, typer.Option(help=TIME_HELP)],
+    end: Annotated[str, typer.Option(help=TIME_HELP)],
+    trust: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(metavar="PEM", help="Certificates trusted to vouch for cameras; may be repeated."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """What the camera's own signatures (ONVIF Media Signing) say of a range.
+
+    Exit code 5 when it is not authentic, or not by a certificate that --trust vouches for.
+    """
+    from keyreel.signature import judge
+
+    raise typer.Exit(judge(data, stream, start, end, trust or [], json))
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="MP4, MOV, MKV, MPEG-TS, FLV or AVI with H.264 or H.265.")],

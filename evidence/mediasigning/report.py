@@ -100,20 +100,26 @@ def verify_stream(
     *,
     start_us: int | None = None,
     end_us: int | None = None,
+    known: Iterable[bytes | memoryview] = (),
+    into: StreamReport | None = None,
 ) -> StreamReport:
     """Judge `samples`, (stored time, picture with NAL lengths of 4 bytes) in decode order.
 
     Parts that lie wholly outside [start_us, end_us) are left out: give some seconds of samples more at the end, as a
-    signature comes after what it signs.
+    signature comes after what it signs. `known` are samples from elsewhere that may hold the camera's certificate, as
+    those of the beginning of its connection. `into` takes the parts, when a stream is judged in several calls.
     """
-    verifier, report = Verifier(codec, trust), StreamReport()
+    verifier, report = Verifier(codec, trust), into or StreamReport()
+    for sample in known:
+        for nal in nals_of(sample):
+            verifier.learn(nal)
     for time_us, sample in samples:
         for nal in nals_of(sample):
             for part in verifier.feed(nal, time_us):
                 _take(report, part, start_us, end_us)
     for part in verifier.finish():
         _take(report, part, start_us, end_us)
-    report.vendor = verifier.vendor
+    report.vendor = verifier.vendor or report.vendor
     return report
 
 

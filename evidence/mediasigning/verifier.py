@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -91,6 +92,15 @@ class Verifier:
         self._big_endian = True
         self._drafts: deque[Draft] = deque()
         self._lag_units: int | None = None  # the most that came between a part and its SEI
+
+    def learn(self, nal: Nal) -> None:
+        """Take the camera's certificate from a NAL unit that is not part of the stream; others are passed over."""
+        if kind_of(nal, self._h265) is not Kind.SEI or not is_signing_sei(nal, self._head):
+            return
+        with suppress(DamageError):
+            sei = parse_sei(without_trailing_zeros(nal), self._head)
+            if sei.is_certificate:
+                self._learn(sei)
 
     def feed(self, nal: Nal, time_us: int) -> list[Part]:
         """The next NAL unit, without start code or length; parts that are certain now."""

@@ -309,6 +309,16 @@ def test_a_range_from_the_middle_is_judged_as_far_as_it_is_covered(way: str) -> 
     assert found[-1].reason is Reason.DANGLING
 
 
+def test_a_certificate_from_the_beginning_of_the_connection_is_enough() -> None:
+    camera = make_camera(CA, certificate_sei=True)
+    units = camera.sign(pictures("h264", 9, 6))
+    timed = [(T0 + i * UNIT_US, sample(unit)) for i, unit in enumerate(units)]
+    made = verify_stream(timed[18:45], "h264", TRUST, end_us=T0 + 30 * UNIT_US, known=[timed[0][1]])
+    assert (made.verdict, made.provenance, made.counts) == ("authentic", "trusted", {Verdict.AUTHENTIC: 2})
+    alone = verify_stream(timed[18:45], "h264", TRUST, end_us=T0 + 30 * UNIT_US)
+    assert (alone.verdict, {part.reason for part in alone.findings}) == ("not-covered", {Reason.NO_KEY})
+
+
 def test_parts_outside_of_the_window_are_left_out() -> None:
     _, units = signed(gops=6)
     made = report(units, start_us=T0 + 12 * UNIT_US, end_us=T0 + 24 * UNIT_US)

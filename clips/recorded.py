@@ -1,0 +1,78 @@
+"""The pictures of a range as they were stored, one after another, for who judges them.
+
+Kept true: bytes of a fragment are given out only after its check; one that fails it is left out and counted; what is
+held in memory is one fragment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from base.errors import DamageError, IndexDamage, VolumeError
+from base.media import VideoCodec
+from clips.plan import picture_walls
+from clips.store import ChunkStore, OpenChunk
+from index import ChunkRow
+
+Picture = tuple[int, memoryview]  # stored time, and the sample with NAL lengths of 4 bytes
+
+
+class Recorded:
+    """The chunks `rows` of a stream, from the key frame at or before `start_us` up to `end_us`."""
+
+    def __init__(
+        self, store: ChunkStore, stream: str, rows: Sequence[ChunkRow], start_us: int, end_us: int,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:  # fmt: skip
+        self.lost = 0  # fragments or chunks that could not be read
+        self._store, self._stream = store, stream
+        self._start_us, self._end_us = start_us, end_us
+        self._rows = list(rows)
+        self._progress = progress
+        self._done = 0
+        self._total = sum(row.media_bytes for row in self._rows)
+        self._next = self._opened()
+
+    def by_codec(self) -> Iterator[tuple[VideoCodec, Iterator[Picture]]]:
+        """Stretches of one codec; each is to be read before the next one is asked for."""
+        while self._next is not None:
+            codec = self._next.file.config.video.codec
+            yield codec, self._of(codec)
+
+    def _of(self, codec: VideoCodec) -> Iterator[Picture]:
+        while self._next is not None and self._next.file.config.video.codec == codec:
+            yield from self._pictures(self._next)
+            self._done += self._next.row.media_bytes
+            self._next = self._opened()
+
+    def _opened(self) -> OpenChunk | None:
+        """The next chunk that can be opened."""
+        while self._rows:
+            row = self._rows.pop(0)
+            try:
+                return self._store.open(self._stream, row)
+            except IndexDamage:
+                raise
+            except (DamageError, VolumeError):
+                self.lost += 1
+        return None
+
+    def _pictures(self, chunk: OpenChunk) -> Iterator[Picture]:
+        table = chunk.table
+        keys = np.flatnonzero(table.key & (table.wall_us <= self._start_us))
+        first = int(keys[-1]) if len(keys) else 0
+        for i in range(first, int(np.searchsorted(table.wall_us, self._end_us))):
+            try:
+                data = memoryview(self._store.fragment(chunk, i))
+            except DamageError:
+                self.lost += 1
+                continue
+            at = int(table.video_at[i] - table.offset[i])
+            rows = slice(int(table.video_first[i]), int(table.video_first[i] + table.video_count[i]))
+            _, walls = picture_walls(chunk, i, i + 1)
+            for wall_us, size in zip(walls.tolist(), table.video_size[rows].tolist(), strict=True):
+                yield wall_us, data[at : at + size]
+                at += size
+            self._progress(self._done + at, self._total)

@@ -1,0 +1,165 @@
+"""Cameras that sign, over RTSP into a node and back: whole they stay authentic, spoilt on the way the GOP is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from base.units import parse_time
+from evidence.mediasigning import StreamReport, Trust
+from index import Camera
+from keyreel.signature import examine
+from simcam.encode import LoopSpec, make_loop
+from simcam.loop import VIDEO_HZ, Loop, make_track
+from simcam.server import SimcamServer
+from simcam.spec import CameraSpec, LoopSource
+from tests.e2e.bad import register
+from tests.e2e.node import Node, until
+from tests.evidence.signer import Authority, Unit, make_camera, pem
+
+GOP, GOPS = 10, 15  # pictures, and seconds: no loop comes round, as a repeated GOP is no authentic one
+EVER = ("--start", "2020-01-01T00:00:00Z", "--end", "2100-01-01T00:00:00Z")
+
+
+def shape(codec: str, slices: int = 1) -> LoopSpec:
+    return LoopSpec(
+        codec=codec, width=160, height=90, fps=GOP, gop=GOP, seconds=GOPS, bitrate_bps=80_000, slices=slices
+    )  # type: ignore[arg-type]
+
+
+def signed(authority: Authority, spec: LoopSpec, spoil: Callable[[list[Unit]], None] | None = None, **way: Any) -> Loop:
+    """The simulator's footage, signed."""
+    made = make_loop(spec)
+    track = made.video
+    units = [list(track.table.parts(i)) for i in range(len(track.table))]
+    camera = make_camera(authority, codec=spec.codec, unit_us=1_000_000 // GOP, **way)
+    units = camera.sign(units)
+    if spoil is not None:
+        spoil(units)
+    video = make_track(track.config, VIDEO_HZ, units, track.pts, track.dts, track.duration_ticks)
+    return Loop(made.name, video, None, made.fps)
+
+
+def seis(unit: Sequence[bytes]) -> list[int]:
+    uuid = bytes.fromhex("005bc93f2d715e95ada4796f90877a6f")
+    return [i for i, nal in enumerate(unit) if uuid in nal[:400]]
+
+
+def drop_sei(units: list[Unit]) -> None:
+    """That of the second GOP, in the third one."""
+    at = next(i for i in range(2 * GOP, 3 * GOP) if seis(units[i]))
+    del units[at][seis(units[at])[0]]
+
+
+def flip(units: list[Unit]) -> None:
+    nal = bytearray(units[GOP + 4][-1])
+    nal[len(nal) // 2] ^= 1
+    units[GOP + 4][-1] = bytes(nal)
+
+
+def drop_slice(units: list[Unit]) -> None:
+    del units[GOP + 4][-1]
+
+
+def swap(units: list[Unit]) -> None:
+    a, b = GOP + 4, GOP + 5
+    units[a][-1], units[b][-1] = units[b][-1], units[a][-1]
+
+
+async def recorded(one: Node, loops: dict[str, LoopSource], pictures: int) -> None:
+    async with SimcamServer([CameraSpec(name, loop, stamp=False) for name, loop in loops.items()]) as server:
+        register(one.data, [Camera(id=name, main=server.url(name)) for name in loops])
+        await one.start()
+        await one.recording(*(f"{name}.main" for name in loops))
+
+        async def long_enough() -> bool:
+            return all(stream["frames"] >= pictures for stream in (await one.streams()).values())
+
+        await until(long_enough, 60, f"{pictures} pictures of each")
+        assert await one.stop() == 0
+
+
+def judged(one: Node, name: str, trusted: Path) -> StreamReport:
+    report, unreadable = examine(one.data, f"{name}.main", 0, parse_time(EVER[3]), Trust.read([trusted]))
+    assert unreadable == 0
+    return report
+
+
+def told(one: Node, name: str, *words: str) -> tuple[int, dict[str, Any]]:
+    done = one.keyreel("signature", f"{name}.main", *EVER, "--json", *words, check=False)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+async def test_what_cameras_signed_is_found_whole_and_spoilt(node: Callable[..., Node], tmp_path: Path) -> None:
+    authority = Authority()
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(pem(authority.certificate))
+    whole: dict[str, LoopSource] = {
+        "plain": signed(authority, shape("h264")),
+        "h265": signed(authority, shape("h265"), late=0),
+        "parts": signed(authority, shape("h265"), split=4, late=2, hash_name="sha512"),
+        "interval": signed(authority, shape("h264", 3), every=2, escape_first=True),
+        "separate": signed(authority, shape("h264"), certificate_sei=True, hash_list=False),
+    }
+    spoilt: dict[str, LoopSource] = {
+        "no-sei": signed(authority, shape("h264"), drop_sei),
+        "flipped": signed(authority, shape("h265"), flip),
+        "no-slice": signed(authority, shape("h264", 2), drop_slice),
+        "swapped": signed(authority, shape("h264"), swap),
+    }
+    one = node()
+    await recorded(one, {**whole, **spoilt, "unsigned": shape("h264")}, 6 * GOP)
+    for name in whole:
+        report = judged(one, name, trusted)
+        assert (report.verdict, report.provenance) == ("authentic", "trusted"), (name, report.findings)
+        assert report.counts["authentic"] >= 4, name
+        assert [key.subject for key in report.keys] == ["CN=camera"]
+        assert report.vendor is not None
+        assert report.vendor.serial == "ACCC8E000001"
+    late_us = judged(one, "separate", trusted).ranges[0].start_us + 2_500_000
+    report, _ = examine(one.data, "separate.main", late_us, late_us + 1_000_000, Trust.read([trusted]))
+    assert (report.verdict, report.provenance) == ("authentic", "trusted"), "its certificate was sent at the beginning"
+    for name, verdict, reason in (
+        ("no-sei", "not-authentic", "signature-missing"),
+        ("flipped", "not-authentic", "units-altered"),
+        ("no-slice", "authentic-with-missing-units", "units-missing"),
+        ("swapped", "not-authentic", "units-altered"),
+    ):
+        report = judged(one, name, trusted)
+        assert report.verdict == verdict, (name, report)
+        decided = [found for found in report.findings if found.verdict != "not-covered"]
+        assert [(found.verdict, found.reason) for found in decided] == [(verdict, reason)], name
+        assert decided[0].counter == (None if name == "no-sei" else 2)
+        assert report.ranges[0].parts == 1, "the second GOP, and it alone"
+        assert decided[0].units == (19 if name == "no-slice" else 10)
+    assert judged(one, "unsigned", trusted).verdict == "not-signed"
+    code, answer = told(one, "flipped", "--trust", str(trusted))
+    assert (code, answer["verdict"], answer["provenance"]) == (5, "not-authentic", "trusted")
+    assert "1 altered of 10 units" in answer["findings"][0]["detail"]
+    said = one.keyreel("signature", "plain.main", *EVER, "--trust", str(trusted))
+    assert "plain.main: authentic, certificate: trusted" in said.stdout
+    none = one.keyreel("signature", "plain.main", "--start", EVER[1], "--end", "2020-01-01T00:01:00Z", check=False)
+    assert (none.returncode, "no footage" in none.stderr) == (3, True)
+
+
+@pytest.mark.needs_corpus
+async def test_footage_that_the_public_signer_signed_stays_authentic(node: Callable[..., Node], corpus: Path) -> None:
+    folder = corpus / "signed"
+    names = [f"{kind}{codec}" for kind in ("", "signed_") for codec in ("h264", "h265")]
+    one = node()
+    await recorded(one, {name.replace("_", "-"): folder / f"test_{name}.mp4" for name in names}, 200)
+    for codec in ("h264", "h265"):
+        report = judged(one, f"signed-{codec}", folder / "ca.pem")
+        assert report.verdict == "authentic", report.findings
+        assert report.counts["authentic"] >= 3
+        assert report.provenance == "not-valid-then", "its certificate ended on 2025-11-13"
+        assert report.vendor is not None
+        assert report.vendor.manufacturer == "Signed Media Framework"
+        assert judged(one, codec, folder / "ca.pem").verdict == "not-signed"
+    assert told(one, "signed-h264")[0] == 0
+    assert told(one, "signed-h264", "--trust", str(folder / "ca.pem"))[0] == 5
