@@ -29,6 +29,11 @@ class GapCause(IntEnum):
     NOT_WANTED = 11  # outside the camera's schedule, or nobody asked for it
     EXPIRED = 12  # recorded, and deleted by a rule of retention; only ever in the index
 
+    @property
+    def word(self) -> str:
+        """As people and programs read it: PACKET_LOSS → packet-loss."""
+        return self.name.lower().replace("_", "-")
+
 
 class ClockState(IntEnum):
     """What was known of the node's wall clock when a chunk was opened."""

@@ -22,7 +22,14 @@ from clips.tables import Int64s
 from index import ChunkRow, Snapshot
 
 __all__ = ["SEGMENT_US", "KeyFile", "file", "key_file", "key_playlist", "vod_playlist"]
-_NAME: Final = re.compile(r"(?:init-(\d{1,10})\.mp4|(seg|part)-(\d{10})-(\d{10,12})\.m4s)", re.ASCII)
+_NAME: Final = re.compile(
+    r"init-(?P<epoch>\d{1,10})\.mp4|(?P<kind>seg|part)-(?P<chunk>\d{10})-(?P<place>\d{10,12})\.m4s"
+    r"|cut-(?P<first>\d{10})-(?P<offset>\d{12})-(?P<last>\d{10})-(?P<stop>\d{12})\.m4s",
+    re.ASCII,
+)
+_CUT_CHUNKS_MAX: Final = 16  # a live segment spans two, but for a camera that flaps
+_CUT_US_MAX: Final = 4 * SEGMENT_US
+_SEQUENCE_MAX: Final = 2**32 - 1
 
 
 def vod_playlist(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> bytes:
@@ -33,8 +40,8 @@ def vod_playlist(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int)
     offset_s = max(0, start_us - int(found.start_us[0])) / US
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", f"#EXT-X-START:TIME-OFFSET={offset_s:.3f},PRECISE=YES"]
     target = playlist.target_s(found.end_us - found.start_us)
-    body = playlist.entries(found, gaps=True)
-    head += derived_lines(snapshot, found)
+    body = playlist.entries(found)
+    head += derived_lines(snapshot, found.rows)
     return playlist.document([*head, "#EXT-X-MEDIA-SEQUENCE:0"], body, target=target, end=True)
 
 
@@ -61,24 +68,76 @@ def key_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us
     return playlist.document(head, body, target=playlist.target_s(found.end_us - found.start_us), end=True)
 
 
+def chunks_named(name: str) -> range:
+    """The chunks that a file's name tells; none for an init segment and what is no name."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["epoch"]:
+        return range(0)
+    first = int(match["chunk"] or match["first"])
+    return range(first, min(int(match["last"] or first), first + _CUT_CHUNKS_MAX, _SEQUENCE_MAX) + 1)
+
+
+def is_to_come(snapshot: Snapshot, stream_id: int, name: str) -> bool:
+    """Whether the file is the part that a growing chunk stores next, as a live playlist hints."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["kind"] != "part":
+        return False
+    row = chunk_row(snapshot, stream_id, int(match["chunk"]))
+    return not row.sealed and int(match["place"]) == row.size
+
+
 def file(snapshot: Snapshot, store: ChunkStore, stream_id: int, name: str) -> bytes:
     """The bytes of an init segment, a segment or a part that a playlist names; they never change."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise NotFound(f"{name[:80]!r} is no segment's name; take names from a playlist")
-    epoch, kind, sequence, place = match.groups()
-    if epoch is not None:
-        return served_init(snapshot.config(stream_id, int(epoch)))
-    row = chunk_row(snapshot, stream_id, int(sequence))
-    offset, stop = locate(snapshot, row, int(place)) if kind == "seg" else (int(place), int(place) + 1)
-    chunk = store.open(stream_name(snapshot, stream_id), row)
+    if match["epoch"]:
+        return served_init(snapshot.config(stream_id, int(match["epoch"])))
+    if match["first"]:
+        return _cut(snapshot, store, stream_id, name, int(match["offset"]), int(match["stop"]))
+    row, place = chunk_row(snapshot, stream_id, int(match["chunk"])), int(match["place"])
+    offset, stop = locate(snapshot, row, place) if match["kind"] == "seg" else (place, place + 1)
+    return _served(snapshot, store, *_fragments(snapshot, store, row, offset, stop))
+
+
+def _cut(snapshot: Snapshot, store: ChunkStore, stream_id: int, name: str, offset: int, stop: int) -> bytes:
+    """A live segment that no VOD playlist has: from `offset` of one chunk to `stop` of that or a later one."""
+    sequences = chunks_named(name)
+    wanted = NotFound(f"{name} is no segment of a playlist; take names from a fresh one")
+    if not sequences:
+        raise wanted
+    parts, lasts_us = [], 0
+    for sequence in sequences:
+        row = snapshot.chunk(stream_id, sequence)
+        if row is None or not row.fragments:
+            continue
+        end = stop if sequence == sequences[-1] else row.size
+        chunk, some = _fragments(snapshot, store, row, offset if sequence == sequences[0] else None, end)
+        lasts_us += int(chunk.table.end_us[some[-1]] - chunk.table.wall_us[some[0]])
+        parts.append((chunk, some))
+        if end > row.size or lasts_us > _CUT_US_MAX:
+            raise wanted
+    if not parts or (parts[0][0].row.sequence, parts[-1][0].row.sequence) != (sequences[0], sequences[-1]):
+        raise wanted
+    return b"".join(_served(snapshot, store, chunk, some) for chunk, some in parts)
+
+
+def _fragments(
+    snapshot: Snapshot, store: ChunkStore, row: ChunkRow, offset: int | None, stop: int
+) -> tuple[OpenChunk, range]:
+    """The fragments of a chunk that begin in file bytes [offset, stop), the first one at `offset` or the chunk's."""
+    chunk = store.open(stream_name(snapshot, row.stream_id), row)
     offsets = chunk.table.offset
-    fragments = range(int(np.searchsorted(offsets, offset)), int(np.searchsorted(offsets, stop)))
-    if not fragments or int(offsets[fragments.start]) != offset:
+    some = range(int(np.searchsorted(offsets, offset or 0)), int(np.searchsorted(offsets, stop)))
+    if not some or offset not in (None, int(offsets[some.start])):
         raise NotFound(f"chunk {row.sequence} has no fragment at {offset}; take names from a fresh playlist")
+    return chunk, some
+
+
+def _served(snapshot: Snapshot, store: ChunkStore, chunk: OpenChunk, fragments: range) -> bytes:
     config = chunk.config(snapshot)
     served, before = FragmentServer(config), _before(snapshot, store, chunk)
-    return _checked(store, row, fragments, lambda i: served.fragment(chunk, i, before))
+    return _checked(store, chunk.row, fragments, lambda i: served.fragment(chunk, i, before))
 
 
 def _before(snapshot: Snapshot, store: ChunkStore, chunk: OpenChunk) -> OpenChunk | None:
@@ -93,9 +152,9 @@ def _before(snapshot: Snapshot, store: ChunkStore, chunk: OpenChunk) -> OpenChun
         return None
 
 
-def derived_lines(snapshot: Snapshot, found: Segments) -> list[str]:
+def derived_lines(snapshot: Snapshot, rows: list[ChunkRow]) -> list[str]:
     """A comment where sound is not the recorded one."""
-    epochs = dict.fromkeys((row.stream_id, row.epoch) for row in found.rows)
+    epochs = dict.fromkeys((row.stream_id, row.epoch) for row in rows)
     configs = [snapshot.config(*epoch) for epoch in epochs]
     codecs = dict.fromkeys(config.audio.codec for config in configs if config.audio and derived_tracks(config))
     return [f"# derived: audio, AAC made from {codec}; clip.mp4 has the original" for codec in codecs]
@@ -103,7 +162,7 @@ def derived_lines(snapshot: Snapshot, found: Segments) -> list[str]:
 
 def chunk_row(snapshot: Snapshot, stream_id: int, sequence: int) -> ChunkRow:
     """The chunk that a file's name tells; `NotFound` when it is no more."""
-    row = snapshot.chunk(stream_id, sequence) if sequence < 1 << 32 else None
+    row = snapshot.chunk(stream_id, sequence) if sequence <= _SEQUENCE_MAX else None
     if row is None:
         raise NotFound(f"there is no chunk {sequence}; it may have expired, take names from a fresh playlist")
     return row

@@ -33,23 +33,21 @@ def target_s(lengths_us: Int64s) -> int:
     return max(SEGMENT_US // US, math.ceil(longest_us / US))
 
 
-def document(head: list[str], body: bytes, *, target: int, end: bool) -> bytes:
-    """A whole playlist."""
-    lines = ["#EXTM3U", "#EXT-X-VERSION:8", f"#EXT-X-TARGETDURATION:{target}", "#EXT-X-INDEPENDENT-SEGMENTS", *head]
+def document(head: list[str], body: bytes, *, target: int, end: bool, independent: bool = True) -> bytes:
+    """A whole playlist; `independent` when each of its segments begins with a key frame."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:8", f"#EXT-X-TARGETDURATION:{target}"]
+    lines += [*(["#EXT-X-INDEPENDENT-SEGMENTS"] if independent else []), *head]
     return b"".join(["\n".join(lines).encode(), b"\n", body, b"#EXT-X-ENDLIST\n" if end else b""])
 
 
-def entries(found: Segments, *, gaps: bool, before: dict[int, bytes] | None = None) -> bytes:
-    """Map, discontinuity, time and name of each segment, and with `gaps` the absences between them.
-
-    `before` has lines to put before some segments' entries.
-    """
+def entries(found: Segments) -> bytes:
+    """Map, discontinuity, time and name of each segment, and the absences between them."""
     body = _filled(_SEGMENT, found.start_us, found.end_us - found.start_us)
     at = len(_TIME) + len(_LENGTH) + len(b"seg-")
     numbers = np.array([row.sequence for row in found.rows], np.int64)
     _put(body, at, 10, numbers[found.at])
     _put(body, at + 11, 10, found.slot)
-    return _with_tags(body, found, gaps=gaps, before=before or {})
+    return _with_tags(body, found, gaps=True)
 
 
 def key_entries(found: Segments, first: Int64s, size: Int64s) -> bytes:
@@ -59,7 +57,7 @@ def key_entries(found: Segments, first: Int64s, size: Int64s) -> bytes:
     _put(body, at, 10, size)
     _put(body, at + 11, 12, first)
     _put(body, at + 11 + 12 + 1 + len(b"keys-"), 10, np.array([row.sequence for row in found.rows])[found.at])
-    return _with_tags(body, found, gaps=False, before={})
+    return _with_tags(body, found, gaps=False)
 
 
 def date(time_us: int) -> str:
@@ -99,7 +97,7 @@ def _put(rows: Bytes, at: int, width: int, values: Int64s) -> None:
         rows[:, place] = digit + 48
 
 
-def _with_tags(body: Bytes, found: Segments, *, gaps: bool, before: dict[int, bytes]) -> bytes:
+def _with_tags(body: Bytes, found: Segments, *, gaps: bool) -> bytes:
     """The rows with discontinuities, maps and gaps where they belong."""
     epochs = np.array([row.epoch for row in found.rows])[found.at]
     broken = {int(i) for i in found.breaks()}
@@ -110,7 +108,7 @@ def _with_tags(body: Bytes, found: Segments, *, gaps: bool, before: dict[int, by
     raw, width = memoryview(body.tobytes()), body.shape[1]
     parts: list[bytes | memoryview] = []
     done = 0
-    for i in sorted(broken | maps | holes | before.keys()):
+    for i in sorted(broken | maps | holes):
         parts.append(raw[done * width : i * width])
         done = i
         if i in holes:
@@ -119,7 +117,6 @@ def _with_tags(body: Bytes, found: Segments, *, gaps: bool, before: dict[int, by
             parts.append(b"#EXT-X-DISCONTINUITY\n")
         if i in maps:
             parts.append(map_line(int(epochs[i])).encode())
-        parts.append(before.get(i, b""))
     parts.append(raw[done * width :])
     return b"".join(parts)
 

@@ -169,7 +169,7 @@ def show_timeline(
         answer = snapshot.timeline(stream_id, start_us, end_us, round(resolution_s * US))
     spans = [{"start": format_time(a), "end": format_time(b)} for a, b in answer.spans]
     gaps = [
-        {"start": format_time(gap.start_us), "end": format_time(gap.end_us), "cause": cause_word(gap.cause.name)}
+        {"start": format_time(gap.start_us), "end": format_time(gap.end_us), "cause": gap.cause.word}
         for gap in answer.gaps
     ]
     until = format_time(answer.durable_until_us) if answer.durable_until_us else None
@@ -195,11 +195,6 @@ def stream_id_of(snapshot: Snapshot, name: str) -> int:
 def recorded_names(snapshot: Snapshot) -> list[str]:
     """Names of the streams that have footage."""
     return [row.name for row in snapshot.streams() if snapshot.durable_until(row.id)]
-
-
-def cause_word(name: str) -> str:
-    """A gap's cause as it is printed, like packet-loss."""
-    return name.lower().replace("_", "-")
 
 
 def _idle(enabled: bool) -> str:

@@ -1,13 +1,13 @@
 """HLS over HTTP: playlists and the files they name.
 
 Kept true: a segment's bytes never change, so its answer may be kept for ever; a playlist is made anew for each request;
-a blocking reload waits without a thread, for a bounded time, and counts as a live view.
+a blocking reload, and a part asked for before it is stored, wait without a thread, for a bounded time, and count as a
+live view.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import web
@@ -17,10 +17,10 @@ from clips import hls as clips_hls
 from clips.hls import KeyFile
 from clips.hlslive import LiveText
 from clips.segments import SEGMENT_US
-from index import ChunkRow, Snapshot
+from index import Snapshot
 from playback.calls import Ask, NoQuery, range_asked
 from playback.context import Context
-from playback.lanes import chunks_between, find_lane, newest_chunk, read_media
+from playback.lanes import chunks_between, find_lane, read_media
 from playback.media import send_file
 from playback.problems import Problem
 from playback.schema import LiveHlsQuery, RangeQuery
@@ -97,7 +97,7 @@ def _size(snapshot: Snapshot, name: str) -> tuple[int, int]:
 async def _live_text(context: Context, name: str) -> LiveText:
     playlists = context.live_playlists
     return await read_media(
-        context, name, newest_chunk, lambda snapshot, _store, stream_id: playlists.text(snapshot, stream_id)
+        context, name, playlists.rows, lambda snapshot, _store, stream_id: playlists.text(snapshot, stream_id)
     )
 
 
@@ -106,13 +106,33 @@ async def segment(ask: Ask[NoQuery, None]) -> web.StreamResponse:
     name = ask.request.match_info["segment"]
     if name.startswith("keys-"):
         return await _key_file(ask, name)
+    if name.startswith("part-"):
+        await _stored(ask, name)
     body = await read_media(
         ask.context,
         ask.id,
-        lambda snapshot, stream_id: _chunk_of(snapshot, stream_id, name),
+        lambda snapshot, stream_id: [snapshot.chunk(stream_id, n) for n in clips_hls.chunks_named(name)],
         lambda snapshot, store, stream_id: clips_hls.file(snapshot, store, stream_id, name),
     )
     return web.Response(body=body, headers={"Content-Type": "video/mp4", "Cache-Control": _FOR_EVER})
+
+
+async def _stored(ask: Ask[NoQuery, None], name: str) -> None:
+    """Return when a hinted part is stored, or its chunk has ended without it."""
+
+    def is_to_come(snapshot: Snapshot) -> bool:
+        return clips_hls.is_to_come(snapshot, find_stream(snapshot, ask.id).id, name)
+
+    if not await ask.context.read(is_to_come):
+        return
+    with ask.context.live.hold():
+        try:
+            async with asyncio.timeout(_BLOCKED_S):
+                while await ask.context.read(is_to_come):
+                    await asyncio.sleep(_LOOK_S)
+        except TimeoutError:
+            detail = f"part {name} has not come within {_BLOCKED_S:.0f} s; the camera may be gone, reload the playlist"
+            raise Problem(503, "no-news", detail, retry_after_s=5) from None
 
 
 async def _key_file(ask: Ask[NoQuery, None], name: str) -> web.StreamResponse:
@@ -138,13 +158,6 @@ async def _key_file(ask: Ask[NoQuery, None], name: str) -> web.StreamResponse:
 
 def _is_sequence(digits: str) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) <= 10 and int(digits) <= _SEQUENCE_MAX
-
-
-def _chunk_of(snapshot: Snapshot, stream_id: int, name: str) -> Iterable[ChunkRow | None]:
-    """The chunk that a segment's name tells, so that the volume is known before it is touched."""
-    _, _, rest = name.partition("-")
-    digits = rest.partition("-")[0]
-    return (snapshot.chunk(stream_id, int(digits)),) if _is_sequence(digits) else ()
 
 
 def _playlist(text: bytes) -> web.Response:

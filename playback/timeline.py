@@ -12,7 +12,6 @@ import msgspec
 
 from base.clock import wall_us
 from base.units import US, format_time
-from chunks.records import GapCause
 from index import Snapshot, StreamRow
 from index.holds import holds
 from playback.calls import Ask, NoQuery, range_asked
@@ -80,12 +79,7 @@ def _told(snapshot: Snapshot, row: StreamRow, asked: tuple[int, int], finest_us:
         durable_until=moment(found.durable_until_us),
         spans=[SpanView(format_time(start), format_time(end)) for start, end in found.spans],
         gaps=[
-            GapView(format_time(gap.start_us), format_time(gap.end_us), cause_word(gap.cause), gap.packets)
+            GapView(format_time(gap.start_us), format_time(gap.end_us), gap.cause.word, gap.packets)
             for gap in found.gaps
         ],
     )
-
-
-def cause_word(cause: GapCause) -> str:
-    """A gap's cause as the API's word: PACKET_LOSS → packet-loss."""
-    return cause.name.lower().replace("_", "-")

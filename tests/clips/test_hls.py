@@ -4,6 +4,7 @@ import hashlib
 import io
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -15,6 +16,7 @@ from base.units import US
 from chunks.records import Gap, GapCause
 from clips import hls, hlslive
 from clips.segments import find_segments
+from index import Index, Snapshot
 
 
 def playlist(recording: Recording, start_s: float, end_s: float) -> str:
@@ -133,24 +135,126 @@ def test_key_frames_alone(recording: Recording) -> None:
         assert b"".join(files[2].read(first, end)) == whole[first:end]
 
 
-def test_live_numbers_go_on_from_what_was_told(recording: Recording) -> None:
-    lists = hlslive.LivePlaylists(recording.store, count=3)
-    told: dict[str, int] = {}
-    breaks = 0
-    for turn in range(6):
-        recording.add(video(), repeat=2, start_us=T0 + turn * 8 * US, chunk_s=4)
-        recording.flush()
-        with recording.index.read() as snapshot:
-            found = lists.text(snapshot, recording.stream_id)
-            assert lists.text(snapshot, recording.stream_id) == found
-            text = found.text.decode()
+class Told:
+    """All that live playlists said of a recording as it grew; what is said once of a number must stay."""
+
+    def __init__(self) -> None:
+        self.segments: dict[int, tuple[str, ...]] = {}
+        self.parts: dict[int, list[str]] = {}
+        self.number = self.breaks = 0
+
+    def check(self, text: str) -> None:
+        lines = text.splitlines()
         number = int(re.findall(r"MEDIA-SEQUENCE:(\d+)", text)[0])
-        after = int(re.findall(r"DISCONTINUITY-SEQUENCE:(\d+)", text)[0])
-        assert after >= breaks
-        breaks = after
-        for i, name in enumerate(named(text)):
-            assert told.setdefault(name, number + i) == number + i
-        assert "#EXT-X-ENDLIST" not in text
+        breaks = int(re.findall(r"DISCONTINUITY-SEQUENCE:(\d+)", text)[0])
+        assert number >= self.number
+        assert breaks >= self.breaks
+        self.number, self.breaks = number, breaks
+        about: list[str] = []
+        parts: list[str] = []
+        for line in lines:
+            breaks += line == "#EXT-X-DISCONTINUITY"
+            if line.startswith("#EXT-X-PART:"):
+                parts.append(line)
+            elif line.startswith(("#EXT-X-PROGRAM", "#EXTINF", "#EXT-X-GAP")):
+                about.append(line)
+            elif not line.startswith("#"):
+                told = (line, str(breaks), *about)
+                assert self.segments.setdefault(number, told) == told
+                if parts:
+                    assert self.parts.setdefault(number, parts)[: len(parts)] == parts[: len(self.parts[number])]
+                    self.parts[number] = parts
+                about, parts, number = [], [], number + 1
+        known = self.parts.setdefault(number, [])
+        assert parts[: len(known)] == known, "a part told of the growing segment stays where it is"
+        self.parts[number] = parts
+
+
+def grown(recording: Recording, root: Path) -> Iterator[Snapshot]:
+    """The recording once more as it grew, one record after another."""
+    recording.flush()
+    with Index.open(root, create=True) as index:
+        with index.write() as transaction:
+            assert transaction.ensure_stream(recording.name).id == recording.stream_id
+        for record in recording.records:
+            with index.write() as transaction:
+                transaction.apply([record])
+            with index.read() as snapshot:
+                yield snapshot
+
+
+def live(playlists: hlslive.LivePlaylists, snapshot: Snapshot, stream_id: int) -> hlslive.LiveText | None:
+    try:
+        return playlists.text(snapshot, stream_id)
+    except NotFound:
+        return None
+
+
+def test_live_numbers_are_the_same_in_every_process(recording: Recording, tmp_path: Path) -> None:
+    """Many chunk borders in and at slots, holes, runs and epochs that change within a slot, GOPs of 10 s."""
+    at_us = T0 + 300_000
+    for pictures, repeat, chunk_s, pause_s in (
+        (video(gop=25), 10, 3, 0.0), (video(gop=25), 4, 4, 2.5), (video(gop=100), 6, 9, 0.4),
+        (video(gop=25), 5, 5, 30.0),
+        (video(profile="baseline"), 4, 6, 0.0), (video(count=250, gop=250), 3, 60, 9.0), (video(gop=25), 6, 7, 0.0),
+    ):  # fmt: skip
+        recording.add(pictures, start_us=at_us, repeat=repeat, chunk_s=chunk_s, fragment_90k=45_000, keep=False)
+        at_us = recording.end_us + round(pause_s * US)
+    one, told = hlslive.LivePlaylists(recording.store), Told()
+    texts = 0
+    for turn, snapshot in enumerate(grown(recording, tmp_path / "again")):
+        other = hlslive.LivePlaylists(recording.store)  # a playback that was just started
+        found = live(other, snapshot, recording.stream_id)
+        if turn % 3 == 0:  # the one that has run all the time is asked now and then
+            assert live(one, snapshot, recording.stream_id) == found
+        if found is not None:
+            told.check(found.text.decode())
+            texts += 1
+    assert texts > 300
+    assert min(told.segments) == T0 // (4 * US)
+    assert max(told.segments) > min(told.segments) + 40
+    numbers = range(min(told.segments), max(told.segments) + 1)
+    assert [n for n in numbers if n not in told.segments] == [], "a number for every slot, and no other"
+    lengths = [float(line[8:-1]) for said in told.segments.values() for line in said if line.startswith("#EXTINF")]
+    assert max(lengths) <= 8.5
+    assert min(lengths) > 0.1
+    gaps = [n for n, said in told.segments.items() if "#EXT-X-GAP" in said]
+    assert 7 <= len(gaps) <= 11, "30 s and 9 s"
+    with recording.index.read() as snapshot:
+        for number, said in told.segments.items():
+            if number in gaps:
+                continue
+            names = re.findall(r'URI="(part-[^"]+)"', "".join(told.parts[number]))
+            parts = [hls.file(snapshot, recording.store, recording.stream_id, name) for name in names]
+            assert hls.file(snapshot, recording.store, recording.stream_id, said[0]) == b"".join(parts)
+
+
+def test_most_live_segments_are_those_of_vod_playlists(recording: Recording) -> None:
+    recording.add(video(), repeat=8, chunk_s=18)
+    recording.flush()
+    with recording.index.read() as snapshot:
+        text = hlslive.LivePlaylists(recording.store).text(snapshot, recording.stream_id).text.decode()
+    names = [line for line in text.splitlines() if line.endswith("m4s") and not line.startswith("#")]
+    assert [name[:3] for name in names].count("cut") == 1, "the one that spans two chunks"
+    assert len(set(named(text)) & set(named(playlist(recording, 0, 40)))) == 6
+
+
+def test_a_hole_inside_a_run_is_told_live(recording: Recording) -> None:
+    """Twelve seconds are lost on the network: two slots in which nothing begins, and a date range that says why."""
+    recording.add(video(), repeat=3)
+    recording.run -= 1
+    recording.add(video(), repeat=3, start_us=T0 + 24 * US, gap_cause=GapCause.PACKET_LOSS)
+    recording.flush()
+    with recording.index.read() as snapshot:
+        text = hlslive.LivePlaylists(recording.store).text(snapshot, recording.stream_id).text.decode()
+    assert text.count("#EXT-X-GAP\n") == 3
+    assert "#EXT-X-DISCONTINUITY\n" not in text, "the media clock went on"
+    assert 'DURATION=12.000,X-CAUSE="packet-loss"' in text
+    dates = re.findall(r"PROGRAM-DATE-TIME:\S+T01:(\d\d):(\d\d)\.(\d+)Z", text)
+    lengths = [float(x) for x in re.findall(r"#EXTINF:([\d.]+)", text)]
+    starts = [int(m) * 60 + int(s) + int(ms) / 1000 - 1800 for m, s, ms in dates]
+    for start, length, after in zip(starts, lengths, starts[1:], strict=False):
+        assert start + length == pytest.approx(after, abs=0.002), "times and lengths agree"
 
 
 def test_the_growing_segment_is_told_in_parts(recording: Recording) -> None:
@@ -159,6 +263,7 @@ def test_the_growing_segment_is_told_in_parts(recording: Recording) -> None:
     lists = hlslive.LivePlaylists(recording.store)
     with recording.index.read() as snapshot:
         text, growing, parts = lists.text(snapshot, recording.stream_id)
+        row = snapshot.last_chunk(recording.stream_id)
     lines = text.decode().splitlines()
     number = int(re.findall(r"MEDIA-SEQUENCE:(\d+)", text.decode())[0])
     assert growing == number + 2
@@ -167,12 +272,26 @@ def test_the_growing_segment_is_told_in_parts(recording: Recording) -> None:
     assert parts == len(told[16:]) == 8, "two segments of eight parts, and 4 s that may go on"
     assert told[0].endswith("INDEPENDENT=YES")
     assert sum(",INDEPENDENT=YES" in line for line in told) == 12
-    names = re.findall(r'URI="(part-[^"]+)"', text.decode())
+    names = re.findall(r'URI="(part-[^"]+)"', "\n".join(told))
     whole = b"".join(fetch(recording, name) for name in names[8:16])
     assert whole == fetch(recording, named(text.decode())[-1])
     data = fetch(recording, "init-1.mp4") + b"".join(fetch(recording, name) for name in names)
     with av.open(io.BytesIO(data)) as container:
         assert sum(packet.size > 0 for packet in container.demux(video=0)) == 300
+    assert row is not None
+    assert lines[-1] == f'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="part-{row.sequence:010}-{row.size:012}.m4s"'
+
+
+def test_the_hinted_part_is_the_one_that_comes(recording: Recording, tmp_path: Path) -> None:
+    recording.add(video(), repeat=4, fragment_90k=45_000)
+    hints, came = [], set()
+    for snapshot in grown(recording, tmp_path / "again"):
+        found = live(hlslive.LivePlaylists(recording.store), snapshot, recording.stream_id)
+        if found is not None:
+            hints += re.findall(r'PRELOAD-HINT:TYPE=PART,URI="([^"]+)"', found.text.decode())
+            came |= set(re.findall(r'#EXT-X-PART:.*URI="([^"]+)"', found.text.decode()))
+    assert len(hints) > 10
+    assert set(hints[:-1]) <= came
 
 
 def test_nothing_to_list(recording: Recording) -> None:
@@ -190,7 +309,9 @@ def test_nothing_to_list(recording: Recording) -> None:
         "", "..", "init-9.mp4", "seg-1-0-0.m4s", "seg-0000000001-0000000000.m4s", "seg-0000000009-0443082150.m4s",
         "seg-9999999999-0443082150.m4s", "seg-0000000001-443082150.m4s", "seg-0000000001-0443082150.m4s/..",
         "gap-5.m4s", "part-0000000001-000000000007.m4s", "part-0000000001-999999999999.m4s", "x" * 5000,
-        "seg-000000000١-0443082150.m4s",
+        "seg-000000000١-0443082150.m4s", "cut-0000000001-000000000000-0000000001-000000000007.m4s",
+        "cut-0000000001-000000000000-9999999999-999999999999.m4s",
+        "cut-9999999999-000000000000-0000000001-000000000009.m4s",
     ],
 )  # fmt: skip
 def test_names_of_nothing(recording: Recording, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from base.units import US, format_time
+from chunks.records import FragmentStored, StoredRecord
 from tests.playback.conftest import T0, Node, StartNode
 from tests.support import Recording, audio, video
 
@@ -60,15 +61,41 @@ async def test_a_blocking_reload_answers_when_the_part_is_there(node: Node, reco
     text = await (await node.get(path)).text()
     number = int(re.findall(r"MEDIA-SEQUENCE:(\d+)", text)[0]) + text.count("#EXTINF")
     assert await (await node.get(path, params={"_HLS_msn": number - 1})).text() == text
-    waiting = asyncio.create_task(node.get(path, params={"_HLS_msn": number, "_HLS_part": 2}))
+    parts = text.rpartition("#EXTINF")[2].count("#EXT-X-PART:")
+    waiting = asyncio.create_task(node.get(path, params={"_HLS_msn": number, "_HLS_part": parts}))
     await asyncio.sleep(0)
     await asyncio.to_thread(recording.add, video(), audio(), start_us=T0 + 40 * US, seal=False)
     await asyncio.to_thread(recording.flush)
     async with asyncio.timeout(20):
         later = await (await waiting).text()
-    assert later.count("#EXT-X-PART:") > text.count("#EXT-X-PART:") + 2
+    assert int(re.findall(r"MEDIA-SEQUENCE:(\d+)", later)[0]) + later.count("#EXTINF") > number
+    assert later.endswith('.m4s"\n'), "the next part is hinted"
     await node.problem("GET", path, 400, params={"_HLS_msn": number + 50})
     await node.problem("GET", path, 400, params={"_HLS_part": 1})
+
+
+async def test_a_hinted_part_is_sent_when_it_is_stored(
+    node: Node, recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later: list[StoredRecord] = []
+    monkeypatch.setattr(recording, "_commit", later.extend)  # written, and not yet told to the index
+    await asyncio.to_thread(recording.add, video(), audio(), start_us=T0 + 40 * US, repeat=3, seal=False)
+    await asyncio.to_thread(recording.flush)
+    stored = [i for i, record in enumerate(later) if isinstance(record, FragmentStored)]
+    with recording.index.write() as transaction:
+        transaction.apply(later[: stored[-2]])
+    text = await (await node.get(f"{HLS}/live.m3u8")).text()
+    (hinted,) = re.findall(r'PRELOAD-HINT:TYPE=PART,URI="([^"]+)"', text)
+    waiting = asyncio.create_task(node.get(f"{HLS}/{hinted}"))
+    async with asyncio.timeout(20):
+        while not node.context.live.held:
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        with recording.index.write() as transaction:
+            transaction.apply(later[stored[-2] :])
+        answer = await waiting
+    assert answer.status == 200
+    assert (await answer.read())[4:8] == b"moof"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +103,7 @@ async def test_a_blocking_reload_answers_when_the_part_is_there(node: Node, reco
     [
         "seg-1-0-0.m4s", "seg-0000000099-0443082150.m4s", "seg-9999999999-0000000001.m4s", "init-77.mp4", "x",
         "seg--1.m4s", "keys-0000000077.m4s", "keys-1.m4s", "keys-.m4s", "keys-9999999999.m4s",
+        "part-9999999999-000000000001.m4s", "cut-0000000001-000000000000-9999999999-000000000001.m4s",
     ],
 )  # fmt: skip
 async def test_unknown_segments_are_problems(node: Node, name: str) -> None:
