@@ -26,10 +26,9 @@ from clips.fragmented import FragmentedClip
 from clips.plan import ClipPlan, Piece
 from clips.store import OpenChunk
 from export.onvif import BRANDS, ExportUnit, Source, file_meta, start_times, surveillance_export
+from export.verifier.video import CHUNK_UUID, ORIGIN_UUID
 from native.moof import SEAL_SIZE
 
-CHUNK_UUID: Final = bytes.fromhex("5d9f2c1b7e0a4c3f9a6b1f0d3c5e7a01")
-ORIGIN_UUID: Final = bytes.fromhex("5d9f2c1b7e0a4c3f9a6b1f0d3c5e7a02")
 _READ_AHEAD: Final = 4  # fragments read, checked and hashed beside the one that is written
 
 
@@ -60,6 +59,7 @@ class FragmentRecord(msgspec.Struct, frozen=True, kw_only=True):
     end_us: int
     key: bool
     leaf: str  # SHA-256 of 0x00 and the stored fragment
+    frame: str  # SHA-256 of the boxes without the media
     pictures: int
     lost_packets: int = 0
     incomplete_units: int = 0
@@ -67,10 +67,14 @@ class FragmentRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished file is."""
+    """What a finished file is; front and tail are what stands before the first and after the last fragment."""
 
     bytes: int
     sha256: str
+    front_bytes: int
+    front_sha256: str
+    tail_bytes: int
+    tail_sha256: str
     signed_sha256: str  # of the file with zeros for its signature: what the signature signs
     fragments: int
     pictures: int
@@ -129,7 +133,8 @@ class StreamFile:
 
     def parts(self) -> Iterator[bytes | memoryview]:
         """The file's bytes, in order."""
-        yield self._put(self._clip.init())
+        front = self._clip.init()
+        yield self._put(front)
         number = pictures = 0
         chunk: OpenChunk | None = None
         for read in self._read_ahead():
@@ -139,10 +144,12 @@ class StreamFile:
             number += 1
             pictures += int(chunk.table.video_count[read.i])
             offset = self._offset
-            for part in self._fragment(number, read):
+            parts = self._fragment(number, read)
+            for part in parts:
                 yield self._put(part)
-            self._record(_record(number, offset, self._offset - offset, read))
-        yield from self._end(number, pictures)
+            frame = hashlib.sha256(parts[0]).hexdigest()
+            self._record(_record(number, offset, self._offset - offset, read, frame))
+        yield from self._end(front, number, pictures)
 
     def _put(self, part: bytes | memoryview) -> bytes | memoryview:
         self._hash.update(part)
@@ -165,7 +172,7 @@ class StreamFile:
             self._keys.append((at_90k, self._offset + len(origin)))
         return [origin + bytes(parts[0]), *parts[1:]]
 
-    def _end(self, number: int, pictures: int) -> Iterator[bytes]:
+    def _end(self, front: bytes, number: int, pictures: int) -> Iterator[bytes]:
         """meta with the signature, and mfra; the hash of zeros and the hash of the file part here."""
         tracks = [VIDEO_TRACK, *([AUDIO_TRACK] if self.plan.audio else [])]
         suep = surveillance_export(self._unit, [(track, self._source) for track in tracks])
@@ -177,11 +184,15 @@ class StreamFile:
         signed.update(file_meta(suep, cstb, zeros, cert, self._information) + mfra)
         signature = self._signer.sign_digest(signed.digest())
         assert len(signature) == len(zeros)
-        yield bytes(self._put(file_meta(suep, cstb, signature, cert, self._information)))
-        yield bytes(self._put(mfra))
+        tail = file_meta(suep, cstb, signature, cert, self._information) + mfra
+        yield bytes(self._put(tail))
         self.summary = FileSummary(
             bytes=self._offset,
             sha256=self._hash.hexdigest(),
+            front_bytes=len(front),
+            front_sha256=hashlib.sha256(front).hexdigest(),
+            tail_bytes=len(tail),
+            tail_sha256=hashlib.sha256(tail).hexdigest(),
             signed_sha256=signed.hexdigest(),
             fragments=number,
             pictures=pictures,
@@ -220,7 +231,7 @@ def origin_box(data: bytes, head_bytes: int) -> bytes:
     return box(b"uuid", ORIGIN_UUID, struct.pack(">I", head_bytes), data[:head_bytes], data[-SEAL_SIZE:])
 
 
-def _record(number: int, offset: int, length: int, read: _Read) -> FragmentRecord:
+def _record(number: int, offset: int, length: int, read: _Read, frame: str) -> FragmentRecord:
     table, i = read.piece.chunk.table, read.i
     return FragmentRecord(
         n=number,
@@ -232,6 +243,7 @@ def _record(number: int, offset: int, length: int, read: _Read) -> FragmentRecor
         end_us=int(table.end_us[i]),
         key=bool(table.key[i]),
         leaf=read.leaf,
+        frame=frame,
         pictures=int(table.video_count[i]),
         lost_packets=int(table.lost_packets[i]),
         incomplete_units=int(table.incomplete_units[i]),

@@ -1,4 +1,4 @@
-"""An RSA key with a certificate, for files that tests export."""
+"""Keys of a node and of a stranger, and exports signed by them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa, utils
 from cryptography.x509.oid import NameOID
 
 PSS = padding.PSS(padding.MGF1(hashes.SHA256()), 20)
@@ -32,6 +32,13 @@ class TestSigner:
         )
         self.certificate = made.public_bytes(serialization.Encoding.DER)
         self.signature_bytes = 256
+        self.own = ed25519.Ed25519PrivateKey.generate()
+        self.public_key = self.own.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def sign(self, data: bytes) -> bytes:
+        return self.own.sign(data)
 
     def sign_digest(self, digest: bytes) -> bytes:
         return self.key.sign(digest, PSS, utils.Prehashed(hashes.SHA256()))
@@ -39,4 +46,9 @@ class TestSigner:
 
 @cache
 def signer() -> TestSigner:
+    return TestSigner()
+
+
+@cache
+def stranger() -> TestSigner:
     return TestSigner()

@@ -22,8 +22,9 @@ from base.units import US
 from chunks.format import unpack_seal
 from clips.mp4 import ClipFile
 from clips.plan import ClipPlan, plan
-from export.mp4 import CHUNK_UUID, ORIGIN_UUID, FragmentRecord, StreamFile
+from export.mp4 import FragmentRecord, StreamFile
 from export.onvif import ExportUnit, Source
+from export.verifier.video import CHUNK_UUID, ORIGIN_UUID
 from native.moof import SEAL_SIZE
 
 STRING = CString(encoding="utf8")
