@@ -170,6 +170,9 @@ class EvidenceConfig(_Section, frozen=True):
     ledger_days: Annotated[
         float, Meta(ge=0, le=36500, description="a ledger stays so long after the footage it speaks of, days")
     ] = 365.0
+    case_pattern: Annotated[
+        str, Meta(min_length=1, max_length=200, description="regular expression that case numbers of exports match")
+    ] = r"\w[\w./ -]{0,63}"
     key_password_file: (
         Annotated[str, Meta(min_length=1, description="file with the password of the private keys")] | None
     ) = None

@@ -23,7 +23,7 @@ import msgspec
 
 from base.clock import wall_us
 from base.datadir import DataDir
-from base.errors import DamageError, NotFound, UserError, VolumeError
+from base.errors import ConfigError, DamageError, NotFound, UserError, VolumeError
 from base.leases import Lease, Leases
 from base.log import redact
 from base.units import format_time
@@ -58,6 +58,14 @@ class NodeKeys(Signer, Protocol):
     def public_key(self) -> bytes:
         """Ed25519, as SubjectPublicKeyInfo, DER."""
 
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        """What a verifier has to know of the keys that may have signed the ledger."""
+
+    @property
+    def certificates_pem(self) -> str:
+        """The certificate and those above it."""
+
     def sign(self, data: bytes) -> bytes:
         """Ed25519 signature."""
 
@@ -75,9 +83,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, case_pattern: str = CASE_PATTERN) -> None:
         """`UserError` says which word is wrong and how it is written."""
-        if not re.fullmatch(case_pattern, self.case):
+        try:
+            fits = re.fullmatch(case_pattern, self.case) is not None
+        except re.error as error:
+            raise ConfigError(f"evidence.case_pattern is no regular expression: {error}") from None
+        if not fits:
             raise UserError(
-                f"case {self.case[:80]!r} is not a case number here; it has to match {case_pattern}", reason="bad-case"
+                f"case {self.case[:80]!r} is no case number here; it must match evidence.case_pattern, {case_pattern}",
+                reason="bad-case",
             )
         for name in ("reason", "operator"):
             text = getattr(self, name)
@@ -374,7 +387,8 @@ class Job:
             "operator": asked.operator,
             "node": {"id": self._tools.datadir.node_id.hex(), "name": socket.gethostname()},
             "asked": {"start": format_time(asked.start_us), "end": format_time(asked.end_us)},
-            "keys": [{"key": keys.public_key.hex()}],
+            "keys": keys.documents,
+            "certificates": keys.certificates_pem,
             "certificate_sha256": hashlib.sha256(keys.certificate).hexdigest(),
             "streams": streams,
         }

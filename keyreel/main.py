@@ -21,6 +21,7 @@ import typer
 from base.errors import KeyreelError
 from base.service import exit_code
 from keyreel.evidence_app import key_app
+from keyreel.export_app import export_app, verify
 
 DataOption = Annotated[Path, typer.Option("--data", envvar="KEYREEL_DATA", help="Data folder of the node.")]
 ConfigOption = Annotated[
@@ -56,6 +57,8 @@ app.add_typer(volume_app, name="volume")
 hold_app = typer.Typer(help="Ranges that nothing deletes.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(hold_app, name="hold")
 app.add_typer(key_app, name="key")
+app.add_typer(export_app, name="export")
+app.command("verify")(verify)
 VolumeArgument = Annotated[str, typer.Argument(metavar="VOLUME", help="Directory or id, as `volume list` shows it.")]
 
 

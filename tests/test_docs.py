@@ -27,6 +27,7 @@ SECTIONS = {
     "log": config.LogConfig,
     "volumes": config.VolumeConfig,
 }
+GROUPS = ("camera", "volume", "hold", "key", "ledger", "export")
 BINARY_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -104,7 +105,9 @@ def test_commands_that_pages_name_exist() -> None:
     for page in PAGES:
         for line in re.findall(r"(?:`|^)keyreel ([a-z][^`\n]*)", page.read_text(), re.MULTILINE):
             words = line.split()
-            name = " ".join(words[:2]) if words[0] in ("camera", "volume", "hold", "key", "ledger") else words[0]
+            name = (
+                " ".join(words[:2]) if words[0] in ("camera", "volume", "hold", "key", "ledger", "export") else words[0]
+            )
             options = set(re.findall(r"--[a-z][\w-]*|(?<=\s)-[a-z]\b", line))
             if name not in commands or not options - {"--help"} <= commands[name]:
                 wrong.append(f"{_name(page)}: keyreel {line}")

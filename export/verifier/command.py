@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON document")
     asked = parser.parse_args()
     try:
-        report = verify(asked.path, asked.key)
+        report = verify(asked.path, (asked.key.lower(),) if asked.key else ())
     except (NoPackage, OSError) as error:
         print(f"{asked.path}: {error}", file=sys.stderr)
         return EXIT_NO_PACKAGE

@@ -24,13 +24,16 @@ AUTHENTIC, NOT_COVERED, NOT_RECORDED = "authentic", "not covered", "not recorded
 HOLE_US = 1_000_000  # an absence shorter than this needs no cause
 
 
-def verify(path: str, expected_key: str = "") -> dict[str, Any]:
-    """Everything that can be said of a package; `NoPackage` when there is none."""
+def verify(path: str, expected: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Everything that can be said of a package; `expected` are names of keys, one of which must have signed it.
+
+    `NoPackage` when there is none.
+    """
     findings = Findings()
     if not os.path.exists(path):
         raise NoPackage("there is no such file or directory")
     files = Files(path, findings)
-    manifest, key, trusted = read_manifest(files, expected_key, findings)
+    manifest, key, trusted = read_manifest(files, expected, findings)
     streams = []
     try:
         check_names(files, manifest, findings)
@@ -45,14 +48,14 @@ def verify(path: str, expected_key: str = "") -> dict[str, Any]:
         "package": path,
         "verdict": ALTERED if bad else whole,
         **{word: str(manifest.get(word, "")) for word in ("export", "case", "operator", "created")},
-        "signer": {"key": key_name(key), "expected": (key_name(key) == expected_key.lower()) if expected_key else None},
+        "signer": {"key": key_name(key), "expected": key_name(key) in expected if expected else None},
         "findings": findings.rows,
         "streams": streams,
     }
 
 
-def read_manifest(files: Files, expected_key: str, findings: Findings) -> tuple[dict[str, Any], bytes, bool]:
-    """(manifest, signing key, whether its signature holds and is by the expected key)."""
+def read_manifest(files: Files, expected: tuple[str, ...], findings: Findings) -> tuple[dict[str, Any], bytes, bool]:
+    """(manifest, signing key, whether its signature holds and is by an expected key)."""
     raw, signature_raw = files.whole(MANIFEST), files.whole(SIGNATURE)
     try:
         manifest = json.loads(raw)
@@ -75,8 +78,8 @@ def read_manifest(files: Files, expected_key: str, findings: Findings) -> tuple[
         return manifest, b"", False
     if not ed25519_verify(key, MANIFEST_CONTEXT + raw, signed):
         findings.add(MANIFEST, "its signature does not hold: manifest or signature were edited, or are of two packages")
-    if expected_key and key_name(key) != expected_key.lower():
-        findings.add(SIGNATURE, f"it is signed by the key {key_name(key)}, not by the expected one")
+    if expected and key_name(key) not in expected:
+        findings.add(SIGNATURE, f"it is signed by the key {key_name(key)}, not by an expected one")
     return manifest, key, len(findings.rows) == before
 
 

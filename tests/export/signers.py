@@ -32,10 +32,13 @@ class TestSigner:
         )
         self.certificate = made.public_bytes(serialization.Encoding.DER)
         self.signature_bytes = 256
+        self.certificates_pem = ""
         self.own = ed25519.Ed25519PrivateKey.generate()
         self.public_key = self.own.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
+
+        self.documents = [{"key": self.public_key.hex(), "made_us": 0, "retired_us": 0, "revoked_us": 0}]
 
     def sign(self, data: bytes) -> bytes:
         return self.own.sign(data)

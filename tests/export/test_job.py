@@ -93,6 +93,7 @@ def run_killed(recording: Recording, target: Path, by: str, upto_bytes: int, str
     root = recording.root
     tools(recording)
     held = {"certificate": signer().certificate, "signature_bytes": 256, "public_key": signer().public_key}
+    held |= {"documents": signer().documents, "certificates_pem": ""}
     (root / "keys.pickle").write_bytes(pickle.dumps(held))
     (root / "request.pickle").write_bytes(pickle.dumps(request(target, 0, 8, streams)))
     here = Path(__file__).parent
