@@ -1,5 +1,6 @@
 # make demo    build, start four simulated cameras, record them, serve the page
 # make faults  broken disks, killed recoveries, at length; mounts need root
+# make web     build the page from playback/web again; needs npm
 # make test    everything: lint, types, stubs, layering, unit, end to end
 # Needs Python 3.11 or newer (with venv and headers), a C compiler and make.
 
@@ -11,7 +12,7 @@ HOUSES := base chunks clips evidence export index keyreel native playback record
 COMPILED := $(wildcard native/*.pyx native/*.pxd native/*.h)
 PYTEST ?=
 
-.PHONY: build demo test faults hlsjs lint types check bench bench-smoke fuzz dist clean help
+.PHONY: build demo test faults hlsjs web webtools lint types check bench bench-smoke fuzz dist clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -50,6 +51,15 @@ build/npm/node_modules/hls.js/package.json:
 
 hlsjs: build/npm/node_modules/hls.js/package.json
 
+# The page's sources and their tools; what they build is committed, so that only who changes the page needs npm.
+playback/web/node_modules/.package-lock.json: playback/web/package-lock.json
+	cd playback/web && npm ci --ignore-scripts --silent --no-audit --no-fund
+
+webtools: playback/web/node_modules/.package-lock.json
+
+web: webtools
+	cd playback/web && npm run --silent build
+
 lint: $(VENV)/.tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -78,6 +88,6 @@ dist: $(VENV)/.tested
 	$(BIN)/python -m build --outdir dist .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf build dist playback/web/node_modules *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find $(HOUSES) tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 	rm -f native/*.c native/*.so $(VENV)/.built $(VENV)/.tested

@@ -1,4 +1,4 @@
-"""The web page: files of `playback/web`, read once, sent with a tight content policy.
+"""The web page: files of `playback/static`, built from `playback/web`, read once, sent with a tight content policy.
 
 Kept true: the page loads nothing from anywhere else and may not be framed; a file's ETag is its content's hash, so a
 new version is seen at the next load.
@@ -41,7 +41,7 @@ class Asset:
 def load_assets() -> dict[str, Asset]:
     """Every file of the page by name."""
     found = {}
-    for file in resources.files("playback").joinpath("web").iterdir():
+    for file in resources.files("playback").joinpath("static").iterdir():
         kind = _TYPES.get(file.name.rpartition(".")[2])
         if kind is not None and file.is_file():
             body = file.read_bytes()

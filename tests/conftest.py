@@ -1,8 +1,8 @@
 """What every test may ask for: tools and footage from outside, declared by a marker.
 
-A test marked `needs_ffmpeg`, `needs_chromium`, `needs_gst` or `needs_hlsjs` is skipped with a reason on a machine
-without the tool, and fails instead when KEYREEL_CI is set: what CI installs, CI runs. `needs_corpus` is skipped without
-footage, and `needs_mount` and `needs_device` where the machine gives no root, mounts or loop devices.
+A test marked `needs_ffmpeg`, `needs_chromium`, `needs_gst`, `needs_hlsjs` or `needs_web` is skipped with a reason on a
+machine without the tool, and fails instead when KEYREEL_CI is set: what CI installs, CI runs. `needs_corpus` is skipped
+without footage, and `needs_mount` and `needs_device` where the machine gives no root, mounts or loop devices.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.faults import device
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path(os.environ.get("KEYREEL_CORPUS", ROOT.parent / "shared" / "corpus"))
+WEB_TOOLS = ROOT / "playback" / "web" / "node_modules"
 HLS_JS = ROOT / "build" / "npm" / "node_modules" / "hls.js" / "dist" / "hls.min.js"
 IN_CI = os.environ.get("KEYREEL_CI", "") not in ("", "0")
 GST_PROBE = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
@@ -64,11 +65,16 @@ def _missing_hlsjs() -> str:
     return "" if HLS_JS.is_file() else f"{HLS_JS} not found; `make hlsjs` fetches it by npm"
 
 
+def _missing_web() -> str:
+    return "" if (WEB_TOOLS / "vite").is_dir() else f"{WEB_TOOLS} not found; `make webtools` fetches it by npm"
+
+
 TOOLS: dict[str, Callable[[], str]] = {
     "needs_ffmpeg": cache(_missing_ffmpeg),
     "needs_chromium": cache(_missing_chromium),
     "needs_gst": cache(_missing_gst),
     "needs_hlsjs": cache(_missing_hlsjs),
+    "needs_web": cache(_missing_web),
     "needs_mount": cache(_missing_mount),
     "needs_device": cache(_missing_device),
 }

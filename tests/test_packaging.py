@@ -83,9 +83,9 @@ def test_the_wheel_is_complete(wheel: Path) -> None:
         assert f"native/{kernel}.pyi" in names
         assert [name for name in names if name.startswith(f"native/{kernel}.") and name.endswith(".so")], kernel
     assert {f"{house}/py.typed" for house in HOUSES} <= names
-    web = {f"playback/web/{path.name}" for path in (ROOT / "playback" / "web").iterdir() if path.is_file()}
-    assert web
-    assert web <= names
+    page = {f"playback/static/{path.name}" for path in (ROOT / "playback" / "static").iterdir()}
+    assert "playback/static/app.js" in page
+    assert page <= names
     assert not [name for name in names if name.endswith((".c", ".pyx"))]
     assert [name for name in names if name.endswith("dist-info/licenses/LICENSE")]
 

@@ -181,7 +181,7 @@ async def test_the_page_loads_nothing_from_elsewhere(node: Node) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "http://" not in text
     assert "https://" not in text
-    for name in ("main.js", "style.css", "mark.svg"):
+    for name in ("app.js", "style.css", "mark.svg"):
         asset = await node.get(f"/web/{name}")
         assert asset.status == 200
         again = await node.get(f"/web/{name}", headers={"If-None-Match": asset.headers["ETag"]})

@@ -3,134 +3,281 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import av
 import pytest
+import pytest_asyncio
 
+from base.clock import wall_us
+from base.units import US, format_time, parse_time
 from simcam.encode import LoopSpec
-from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
-from tests.e2e.node import Node
+from simcam.stamps import parse_stamp
+from tests.e2e.node import Node, until
+from tests.playback.page import AXE, browser_page, burned_number, number_on_screen, recording_node
 
-pytestmark = [pytest.mark.needs_chromium, pytest.mark.slow]
+pytestmark = [pytest.mark.needs_chromium, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+FPS, LOOP_PICTURES = 25, 250
+SIZE: dict[str, Any] = {"width": 320, "height": 180, "fps": FPS}
 CAMERAS = [
-    CameraSpec("gate", loop=LoopSpec(codec="h264", width=320, height=180, gop=15, audio="aac")),
-    CameraSpec("yard", loop=LoopSpec(codec="h264", width=320, height=180, gop=15, profile="baseline", audio="pcmu")),
-    CameraSpec("road", loop=LoopSpec(codec="h265", width=320, height=180, gop=15)),
+    CameraSpec("gate", loop=LoopSpec(codec="h264", gop=25, audio="aac", **SIZE)),
+    CameraSpec("yard", loop=LoopSpec(codec="h264", gop=50, profile="baseline", audio="pcmu", **SIZE)),
+    CameraSpec("dock", loop=LoopSpec(codec="h264", gop=25, b_frames=2, **SIZE)),
+    CameraSpec("road", loop=LoopSpec(codec="h265", gop=25, **SIZE)),
 ]
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-MOVES = "since => { const v = document.querySelector('video'); return v.videoWidth > 0 && v.currentTime > since; }"
+LONG_MS = 20_000
+LISTED_US = 7 * US  # HLS lists a segment of 4 s when the next one has begun
+NEEDED_US = LISTED_US + 4 * US
+READY = """([names, moment]) => names.every((name) => {
+  const tile = document.querySelector(`.player[data-stream="${name}"]`);
+  return tile && tile.dataset.state === 'ready' && (!moment || Math.abs(Number(tile.dataset.moment) - moment) < 1000);
+})"""
+H264 = ["gate.main", "yard.main", "dock.main"]
 
 
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    one = Node(tmp_path / "data")
-    async with SimcamServer(CAMERAS) as server:
-        await one.start()
-        for spec in CAMERAS:
-            await asyncio.to_thread(one.keyreel, "camera", "add", spec.name, server.url(spec.name))
-        await one.recording(*(f"{spec.name}.main" for spec in CAMERAS))
-        try:
-            yield one
-        finally:
-            if one.process is not None:
-                one.kill()
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    async with recording_node(tmp_path_factory.mktemp("page") / "data", CAMERAS) as (one, _):
+        yield one
 
 
-@pytest.fixture
-async def page(node: Node) -> AsyncIterator[Any]:
-    """A page that fails the test when a script fails or anything outside the node is asked for."""
-    from playwright.async_api import async_playwright
-
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page = await browser.new_page(viewport={"width": 1280, "height": 800})
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url) if not ours(request.url, node) else None)
-        await page.goto(f"http://127.0.0.1:{node.port}/")
-        yield page
-        await browser.close()
-        assert wrong == []
+def address(page: str, *streams: str, at_us: int | None = None, span_s: float | None = None) -> str:
+    words = [f"streams={','.join(streams)}"]
+    words += [f"at={format_time(at_us)}"] if at_us is not None else []
+    words += [f"span={span_s}"] if span_s is not None else []
+    return f"#/{page}?{'&'.join(words)}"
 
 
-def ours(url: str, node: Node) -> bool:
-    return url.startswith((f"http://127.0.0.1:{node.port}/", f"blob:http://127.0.0.1:{node.port}/"))
+async def shows(page: Any, *streams: str, moment_us: int | None = None) -> None:
+    """Wait until these streams have the picture of the moment on screen."""
+    await page.wait_for_function(READY, arg=[list(streams), moment_us and moment_us / 1000], timeout=LONG_MS)
+    await page.wait_for_timeout(250)  # the exact picture is asked for once nothing moves
 
 
-async def choose(page: Any, stream: str) -> None:
-    await page.click(f'.streams li[data-name="{stream}"] button')
+async def number_recorded(node: Node, stream: str, at_us: int) -> int:
+    """The number of the picture of a moment: the last one that PyAV decodes of a clip up to it, or by its stamp."""
+    query = {"start": format_time(at_us - US), "end": format_time(at_us + 1), "tracks": "video"}
+    status, clip = await node.get(f"/streams/{stream}/clip.mp4", **query)
+    assert status == 200
+    with av.open(io.BytesIO(clip)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        stamp = parse_stamp(bytes(packets[-1]), "h264")
+        container.seek(0)
+        *_, last = container.decode(video=0)
+    number = burned_number(last.to_ndarray(format="gray"))
+    assert stream == "dock.main" or (stamp and stamp.sequence % LOOP_PICTURES == number), "stamps are in decoding order"
+    return number
 
 
-async def test_the_page_shows_live_and_plays_and_downloads_a_minute(node: Node, page: Any, tmp_path: Path) -> None:
+async def settled_us(node: Node, *streams: str) -> int:
+    """A moment that every stream has, with some seconds around it."""
+    now_us = wall_us()
+    query = {"start": format_time(now_us - 3600 * US), "end": format_time(now_us)}
+
+    async def enough() -> int | None:
+        found = [(await node.get(f"/streams/{name}/timeline", **query))[1] for name in streams]
+        first_us = max(parse_time(one["spans"][0]["start"]) for one in found)
+        last_us = min(parse_time(one["durable_until"]) for one in found)
+        return last_us - LISTED_US if last_us - first_us > NEEDED_US else None
+
+    return int(await until(enough, 30, f"some seconds of {streams}"))
+
+
+async def test_the_wall_shows_live_pictures_and_says_what_cannot_play(node: Node) -> None:
     from playwright.async_api import expect
 
-    await expect(page.locator("#node")).to_have_text("3 of 3 streams recording", timeout=20_000)
-    assert await page.locator(".streams .name").all_inner_texts() == ["gate.main", "road.main", "yard.main"]
-    for stream in ("yard.main", "gate.main"):
-        await choose(page, stream)
-        await expect(page.locator("#badge")).to_have_text("LIVE", timeout=20_000)
+    async with browser_page(node) as page:
+        await expect(page.locator("#node")).to_have_text("4 of 4 streams recording", timeout=LONG_MS)
+        for name in H264:
+            tile = page.locator(".tile", has=page.get_by_text(name, exact=True))
+            await expect(tile.locator(".tile-body")).to_have_attribute("data-live", "live", timeout=LONG_MS)
+            moving = "v => v.videoWidth === 320 && v.currentTime > 0 && !v.paused"
+            await page.wait_for_function(moving, arg=await tile.locator("video").element_handle(), timeout=LONG_MS)
+        road = page.locator(".tile", has=page.get_by_text("road.main", exact=True))
+        await expect(road).to_contain_text("H.265 does not play in this browser", timeout=LONG_MS)
+        await page.wait_for_function("i => i.naturalWidth === 320", arg=await road.locator("img").element_handle())
+        assert "streams=dock.main,gate.main,road.main,yard.main" in await page.evaluate("location.hash")
+        await road.get_by_label("Enlarge road.main").click()
+        await expect(page.locator(".tile")).to_have_count(1)
+        await page.keyboard.press("Escape")
+        await expect(page.locator(".tile")).to_have_count(4)
+
+
+async def test_a_seek_paints_the_very_picture_of_every_stream(node: Node) -> None:
+    at_us = await settled_us(node, *H264)
+    async with browser_page(node, address("playback", *H264, at_us=at_us)) as page:
+        await shows(page, *H264, moment_us=at_us)
+        for moment_us in (at_us, at_us - 1_230_000, at_us - 2_013_000):
+            field = page.locator("#moment")
+            typed = datetime.fromtimestamp(moment_us / US, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            await field.fill(typed)
+            await field.press("Enter")
+            await shows(page, *H264, moment_us=moment_us)
+            for stream in H264:
+                assert await number_on_screen(page, stream) == await number_recorded(node, stream, moment_us)
+
+
+async def test_keys_step_by_picture_and_by_key_frame(node: Node) -> None:
+    at_us = await settled_us(node, "gate.main") + 20_000
+    async with browser_page(node, address("playback", "gate.main", at_us=at_us, span_s=60)) as page:
+        await shows(page, "gate.main", moment_us=at_us)
+        number = await number_on_screen(page, "gate.main")
+        for key, wanted in (
+            ("ArrowRight", 1),
+            ("ArrowRight", 2),
+            ("ArrowLeft", 1),
+            ("ArrowLeft", 0),
+            ("ArrowLeft", -1),
+        ):
+            await page.keyboard.press(key)
+            await shows(page, "gate.main")
+            assert await number_on_screen(page, "gate.main") == (number + wanted) % LOOP_PICTURES
+        await page.keyboard.press("Shift+ArrowLeft")
+        await shows(page, "gate.main")
+        assert await number_on_screen(page, "gate.main") % 25 == 0
+        await page.keyboard.press("Shift+ArrowRight")
+        await shows(page, "gate.main")
+        assert await number_on_screen(page, "gate.main") % 25 == 0
+
+
+async def test_a_clip_is_marked_downloaded_and_right(node: Node, tmp_path: Path) -> None:
+    from playwright.async_api import expect
+
+    at_us = await settled_us(node, "gate.main")
+    async with browser_page(node, address("playback", "gate.main", at_us=at_us - 3 * US, span_s=60)) as page:
+        await shows(page, "gate.main")
+        await page.keyboard.press("i")
+        await page.locator("#moment").fill("+3s")
+        await page.locator("#moment").press("Enter")
+        await shows(page, "gate.main", moment_us=at_us)
+        await page.keyboard.press("o")
+        link = page.locator(".download")
+        await expect(link).to_contain_text("kB", timeout=LONG_MS)
+        async with page.expect_download() as download:
+            await link.click()
+        assert (await download.value).suggested_filename.startswith("gate.main_")
+        await (await download.value).save_as(tmp_path / "clip.mp4")
+    probe = ["ffprobe", "-v", "error", "-show_entries", "format=duration:stream=codec_name", "-of", "json"]
+    found = await asyncio.to_thread(subprocess.run, [*probe, tmp_path / "clip.mp4"], capture_output=True, check=True)
+    told = json.loads(found.stdout)
+    assert {stream["codec_name"] for stream in told["streams"]} == {"h264", "aac"}
+    assert float(told["format"]["duration"]) == pytest.approx(3, abs=0.1)
+
+
+async def test_h265_is_said_and_shown_as_pictures(node: Node) -> None:
+    from playwright.async_api import expect
+
+    at_us = await settled_us(node, "road.main")
+    async with browser_page(node, address("playback", "road.main", at_us=at_us)) as page:
+        await shows(page, "road.main")
+        await expect(page.locator(".player")).to_contain_text("H.265: single pictures")
+        assert await page.locator(".player img").evaluate("i => i.naturalWidth") == 320
+
+
+async def test_where_nothing_is_recorded_the_page_says_so_while_others_go_on(node: Node) -> None:
+    from playwright.async_api import expect
+
+    told = await node.streams()
+    first_us = parse_time(told["gate.main"]["durable_until"]) - 3600 * US
+    async with browser_page(node, address("playback", "gate.main", at_us=first_us)) as page:
+        await expect(page.locator(".player")).to_contain_text("Nothing recorded here", timeout=LONG_MS)
+
+
+async def test_the_timeline_chooses_by_pointer_and_zooms_by_wheel_and_key(node: Node) -> None:
+    from playwright.async_api import expect
+
+    async with browser_page(node, "#/playback?streams=gate.main") as page:
+        await expect(page.locator("#go-live")).to_have_attribute("aria-pressed", "true")
+        await page.locator("#timeline").click(position={"x": 700, "y": 60})
+        await expect(page.locator("#go-live")).to_have_attribute("aria-pressed", "false")
+        await page.wait_for_function("() => location.hash.includes('at=')")
+        assert "UTC+07:00" in await page.locator("#timeline").get_attribute("aria-valuetext")
+        span = "() => Number(new URLSearchParams(location.hash.split('?')[1]).get('span'))"
+        before = await page.evaluate(span)
+        await page.locator("#timeline").hover(position={"x": 700, "y": 60})
+        await page.mouse.wheel(0, -300)
+        await page.wait_for_function(f"before => ({span})() < before", arg=before)
+        wheeled = await page.evaluate(span)
+        await page.keyboard.press("-")
+        await page.wait_for_function(f"before => ({span})() > before", arg=wheeled)
+
+
+async def test_both_languages_and_colours_stay_chosen(node: Node) -> None:
+    from playwright.async_api import expect
+
+    async with browser_page(node) as page:
+        await page.get_by_role("button", name="Tiếng Việt").click()
+        await page.get_by_role("button", name="Màu sáng").click()
+        await page.reload()
+        await expect(page.locator("html")).to_have_attribute("lang", "vi")
+        await expect(page.locator("html")).to_have_attribute("data-theme", "light")
+        await expect(page.get_by_role("link", name="Xem lại").first).to_be_visible()
+
+
+async def test_old_addresses_lead_to_the_same_moment(node: Node) -> None:
+    at_us = await settled_us(node, "gate.main")
+    async with browser_page(node, f"#stream=gate.main&at={format_time(at_us)}&s=60") as page:
+        await shows(page, "gate.main", moment_us=at_us)
+
+
+@pytest.mark.needs_web
+@pytest.mark.parametrize("name", ["wall", "playback", "cameras", "storage"])
+async def test_no_serious_finding_of_accessibility(node: Node, name: str) -> None:
+    """axe-core, in both colours; content policy keeps foreign scripts out, so this context goes around it."""
+    for colours in ("dark", "light"):
+        async with browser_page(node, f"#/{name}?streams=gate.main", bypass_csp=True, color_scheme=colours) as page:
+            await page.wait_for_selector("#main > *:not(.empty)")
+            await page.evaluate(AXE.read_text())
+            found = await page.evaluate("async () => (await axe.run()).violations")
+            serious = [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in found
+                       if one["impact"] in ("serious", "critical")]  # fmt: skip
+            assert serious == []
+
+
+async def test_the_page_goes_on_when_the_node_comes_back(tmp_path: Path) -> None:
+    from playwright.async_api import expect
+
+    async with (
+        recording_node(tmp_path / "data", CAMERAS[:1]) as (node, _),
+        browser_page(node, "#/wall?streams=gate.main") as page,
+    ):
+        live = page.locator('.tile-body[data-live="live"]')
+        await expect(live).to_have_count(1, timeout=LONG_MS)
+        node.kill()
+        await expect(page.locator("#node")).to_contain_text("No answer", timeout=LONG_MS)
+        await expect(page.locator(".tile")).to_contain_text("trying again", timeout=LONG_MS)
+        await node.start()
+        await expect(page.locator("#node")).to_have_text("1 of 1 streams recording", timeout=30_000)
+        await expect(live).to_have_count(1, timeout=30_000)
         began = await page.evaluate("document.querySelector('video').currentTime")
-        await page.wait_for_function(MOVES, arg=began + 0.5, timeout=20_000)
-    await page.screenshot(path=str(tmp_path / "live.png"))
-
-    await page.click("#go-recording")
-    await page.wait_for_function(MOVES, arg=0.5, timeout=20_000)
-    assert "at=" in await page.evaluate("location.hash")
-    assert await page.evaluate("document.querySelector('video').duration") <= 60.5
-    await expect(page.locator("#note")).to_be_hidden()
-    await page.screenshot(path=str(tmp_path / "recording.png"))
-
-    async with page.expect_download() as download:
-        await page.click("#download")
-    saved = tmp_path / "clip.mp4"
-    await (await download.value).save_as(saved)
-    assert (await download.value).suggested_filename.startswith("gate.main_")
-    probe = ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "stream=codec_name", "-of", "csv=p=0"]
-    found = await asyncio.to_thread(subprocess.run, [*probe, str(saved)], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "h264"
+        await page.wait_for_function(
+            "since => document.querySelector('video').currentTime > since + 0.5", arg=began, timeout=LONG_MS
+        )
 
 
-async def test_h265_is_said_and_shown_as_pictures(page: Any) -> None:
+async def test_the_token_is_asked_for_once(tmp_path: Path) -> None:
     from playwright.async_api import expect
 
-    await choose(page, "road.main")
-    await expect(page.locator("#note")).to_contain_text("cannot play H.265", timeout=20_000)
-    await expect(page.locator("#badge")).to_contain_text("Picture of", timeout=20_000)
-    await page.wait_for_function("() => document.getElementById('still').naturalWidth === 320", timeout=20_000)
-    await page.click("#go-recording")
-    await expect(page.locator("#download")).to_have_attribute("aria-disabled", "false")
-    await page.wait_for_function("() => document.getElementById('still').naturalWidth === 320", timeout=20_000)
-
-
-async def test_the_timeline_chooses_by_pointer_and_keyboard(page: Any) -> None:
-    from playwright.async_api import expect
-
-    await choose(page, "gate.main")
-    await expect(page.locator("#badge")).to_have_text("LIVE", timeout=20_000)
-    await page.click("#now")
-    await page.focus("#timeline")
-    await page.keyboard.press("ArrowLeft")
-    await expect(page.locator("#go-recording")).to_have_attribute("aria-pressed", "true")
-    before = await page.evaluate("location.hash")
-    await page.click("#timeline", position={"x": 100, "y": 50})
-    await page.wait_for_function("before => location.hash !== before", arg=before)
-    await expect(page.locator("#note")).to_contain_text("Nothing was recorded here", timeout=20_000)
-    assert await page.locator("#timeline").get_attribute("aria-valuetext")
-
-
-async def test_the_page_goes_on_when_the_node_comes_back(node: Node, page: Any) -> None:
-    from playwright.async_api import expect
-
-    await choose(page, "gate.main")
-    await expect(page.locator("#badge")).to_have_text("LIVE", timeout=20_000)
-    node.kill()
-    await expect(page.locator("#node")).to_contain_text("No answer", timeout=20_000)
+    (tmp_path / "token").write_text("a-token-of-some-length\n")
+    node = Node(tmp_path / "data", f'[api]\ntoken_file = "{tmp_path / "token"}"\n')
     await node.start()
-    await expect(page.locator("#node")).to_have_text("3 of 3 streams recording", timeout=30_000)
-    await expect(page.locator("#badge")).to_have_text("LIVE", timeout=30_000)
-    began = await page.evaluate("document.querySelector('video').currentTime")
-    await page.wait_for_function(MOVES, arg=began + 0.5, timeout=20_000)
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"{node.base}/streams") as answer:
+            assert answer.status == 401
+        async with browser_page(node) as page:
+            await page.get_by_role("textbox", name="Token").fill("wrong")
+            await page.get_by_role("button", name="Open").click()
+            await expect(page.locator("dialog .problem")).not_to_be_empty()
+            await page.get_by_role("textbox", name="Token").fill("a-token-of-some-length")
+            await page.get_by_role("button", name="Open").click()
+            await expect(page.locator("#node")).to_have_text("0 of 0 streams recording", timeout=LONG_MS)
+    finally:
+        node.kill()

@@ -1,0 +1,111 @@
+"""What the page's tests share: a node that records simulated cameras, a real Chromium, and pictures read back."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from simcam.draw import _GLYPHS, _text
+from simcam.server import SimcamServer
+from simcam.spec import CameraSpec
+from tests.e2e.node import Node
+
+ROOT = Path(__file__).resolve().parents[2]
+AXE = ROOT / "playback" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+DIGITS = "0123456789"
+
+
+@asynccontextmanager
+async def recording_node(data: Path, cameras: list[CameraSpec]) -> AsyncIterator[tuple[Node, SimcamServer]]:
+    """A node that records these cameras, each with something durable."""
+    node = Node(data)
+    async with SimcamServer(cameras) as server:
+        await node.start()
+        try:
+            for spec in cameras:
+                await asyncio.to_thread(node.keyreel, "camera", "add", spec.name, server.url(spec.name))
+            await node.recording(*(f"{spec.name}.main" for spec in cameras))
+            yield node, server
+        finally:
+            if node.process is not None:
+                node.kill()
+
+
+def ours(url: str, node: Node) -> bool:
+    """Whether a request stays on the node."""
+    return url.startswith((f"http://127.0.0.1:{node.port}/", f"blob:http://127.0.0.1:{node.port}/"))
+
+
+@asynccontextmanager
+async def browser_page(node: Node, address: str = "", **options: Any) -> AsyncIterator[Any]:
+    """A page of the node; fails when a script fails or anything outside the node is asked for."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        context = await browser.new_context(
+            **{
+                "viewport": {"width": 1280, "height": 800},
+                "timezone_id": "Asia/Ho_Chi_Minh",
+                "locale": "en-GB",
+                "color_scheme": "dark",
+                **options,
+            }
+        )
+        page = await context.new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda request: wrong.append(request.url) if not ours(request.url, node) else None)
+        await page.goto(f"http://127.0.0.1:{node.port}/{address}")
+        try:
+            yield page
+        finally:
+            await browser.close()
+        assert wrong == []
+
+
+# What a video element shows, as a PNG of its own size.
+GRAB = """stream => {
+  const tile = document.querySelector(`.player[data-stream="${stream}"]`);
+  const shown = [...tile.querySelectorAll('video, img')]
+    .find((one) => !one.hidden && (one.videoWidth || one.naturalWidth));
+  const canvas = document.createElement('canvas');
+  canvas.width = shown.videoWidth || shown.naturalWidth;
+  canvas.height = shown.videoHeight || shown.naturalHeight;
+  canvas.getContext('2d').drawImage(shown, 0, 0);
+  return canvas.toDataURL('image/png').split(',')[1];
+}"""
+
+
+async def number_on_screen(page: Any, stream: str) -> int:
+    """The picture number that is burned into what the page shows of a stream."""
+    png = base64.b64decode(await page.evaluate(GRAB, stream))
+    with av.open(io.BytesIO(png)) as container:
+        picture = next(container.decode(video=0)).to_ndarray(format="gray")
+    return burned_number(picture)
+
+
+def burned_number(luma: NDArray[np.uint8]) -> int:
+    """The picture number of a simulated camera's picture: five digits after the clock in the second line."""
+    scale = max(luma.shape[0] // 160, 1)
+    top, left, found = 4 + 10 * scale, 4, ""
+    for at in range(10, 15):  # "mm:ss.mmm nnnnn"
+        y, x = top + scale, left + (2 + 6 * at) * scale
+        seen = luma[y : y + 7 * scale, x : x + 5 * scale].astype(float)
+        found += min(DIGITS, key=lambda digit: float(np.abs(seen - _glyph(digit, scale)).sum()))
+    return int(found)
+
+
+def _glyph(digit: str, scale: int) -> NDArray[np.float64]:
+    assert digit in _GLYPHS
+    return _text(digit, scale)[scale : 8 * scale, 2 * scale : 7 * scale].astype(float)
