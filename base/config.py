@@ -176,6 +176,13 @@ class EvidenceConfig(_Section, frozen=True):
     key_password_file: (
         Annotated[str, Meta(min_length=1, description="file with the password of the private keys")] | None
     ) = None
+    camera_signature_s: Annotated[
+        int, Meta(ge=0, le=86_400, description="a camera's own signatures are looked at so often, s; 0 never")
+    ] = 600
+    camera_trust: Annotated[
+        list[Annotated[str, Meta(min_length=1, max_length=4096)]],
+        Meta(max_length=256, description="PEM files with certificates that vouch for the cameras' keys"),
+    ] = []
 
 
 class VolumeConfig(_Section, frozen=True):
@@ -213,6 +220,8 @@ def load(path: Path | None = None, *, listen: str | None = None) -> Config:
     evidence = config.evidence
     if evidence.key_password_file is not None:
         evidence = msgspec.structs.replace(evidence, key_password_file=str(folder / evidence.key_password_file))
+    trusted = [str(folder / path) for path in evidence.camera_trust]
+    evidence = msgspec.structs.replace(evidence, camera_trust=trusted)
     config = msgspec.structs.replace(config, api=_with_token(api, folder, where), evidence=evidence, volumes=volumes)
     _check(config, where)
     return config

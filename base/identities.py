@@ -62,7 +62,7 @@ class Identities:
         stamp = self._stat()
         if not self._fresh and stamp == self._stamp:
             return False
-        with _locked(self._path):
+        with locked(self._path):
             stored = _read(self._path)
             fresh, self._fresh = self._fresh, {}
             if fresh:
@@ -84,7 +84,7 @@ class Identities:
 def forget(folder: Path, streams: Iterable[str]) -> list[str]:
     """The next device that answers for these streams is taken for theirs; those that were known."""
     path = folder / "identities.json"
-    with _locked(path):
+    with locked(path):
         known = _read(path)
         gone = [name for name in streams if known.pop(name, None) is not None]
         if gone:
@@ -108,7 +108,8 @@ def _write(path: Path, known: dict[str, Identity]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file of the data folder, against other processes and threads."""
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

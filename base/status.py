@@ -14,6 +14,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from base.signatures import CameraSignature
+
 StreamState = Literal["connecting", "recording", "waiting", "backing-off", "standby", "disabled", "stopping", "unknown"]
 SILENT_US: Final = 5_000_000  # a worker speaks once a second
 
@@ -58,6 +60,7 @@ class StreamStatus(StreamFigures, omit_defaults=False, kw_only=True):
     durable_until_us: int = 0
     clock_offset_us: int | None = None  # camera's clock minus ours, when RTCP told
     time_error_us: int = 0  # bound of stored time's distance to the node's clock
+    signature: CameraSignature | None = None  # null until the camera's own signatures were looked at
 
 
 class ScrubStatus(msgspec.Struct, kw_only=True):

@@ -7,15 +7,18 @@ held in memory is one fragment.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import numpy as np
 
 from base.errors import DamageError, IndexDamage, VolumeError
 from base.media import VideoCodec
+from base.units import US
 from clips.plan import picture_walls
 from clips.store import ChunkStore, OpenChunk
-from index import ChunkRow
+from index import ChunkRow, Snapshot
 
+CONNECTION_US_MAX: Final = 31 * 86_400 * US  # so far back its beginning is looked for
 Picture = tuple[int, memoryview]  # stored time, and the sample with NAL lengths of 4 bytes
 
 
@@ -65,14 +68,29 @@ class Recorded:
         first = int(keys[-1]) if len(keys) else 0
         for i in range(first, int(np.searchsorted(table.wall_us, self._end_us))):
             try:
-                data = memoryview(self._store.fragment(chunk, i))
+                data = self._store.fragment(chunk, i)
             except DamageError:
                 self.lost += 1
                 continue
-            at = int(table.video_at[i] - table.offset[i])
-            rows = slice(int(table.video_first[i]), int(table.video_first[i] + table.video_count[i]))
-            _, walls = picture_walls(chunk, i, i + 1)
-            for wall_us, size in zip(walls.tolist(), table.video_size[rows].tolist(), strict=True):
-                yield wall_us, data[at : at + size]
-                at += size
-            self._progress(self._done + at, self._total)
+            yield from pictures_of(chunk, i, data)
+            self._progress(self._done + int(table.offset[i]), self._total)
+
+
+def pictures_of(chunk: OpenChunk, i: int, data: bytes | memoryview) -> Iterator[Picture]:
+    """The pictures of the i-th fragment, whose bytes `data` are."""
+    table, view = chunk.table, memoryview(data)
+    at = int(table.video_at[i] - table.offset[i])
+    rows = slice(int(table.video_first[i]), int(table.video_first[i] + table.video_count[i]))
+    _, walls = picture_walls(chunk, i, i + 1)
+    for wall_us, size in zip(walls.tolist(), table.video_size[rows].tolist(), strict=True):
+        yield wall_us, view[at : at + size]
+        at += size
+
+
+def connection_of(snapshot: Snapshot, rows: Sequence[ChunkRow]) -> ChunkRow | None:
+    """The first chunk of the connection that `rows` begin in: cameras may send their certificate only there."""
+    if not rows:
+        return None
+    first = rows[0]
+    before = snapshot.chunks(first.stream_id, first.start_us - CONNECTION_US_MAX, first.start_us + 1)
+    return next((row for row in before if row.run == first.run), None)

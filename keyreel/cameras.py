@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from base import signatures
 from base.clock import wall_us
 from base.datadir import DataDir
 from base.errors import NotFound, UserError
@@ -131,6 +132,7 @@ def accept(data: Path, camera_id: str, as_json: bool) -> None:
     if camera is None:
         raise NotFound(f"no camera {camera_id[:80]!r}; `keyreel camera list` shows the ids", reason="unknown-camera")
     known = forget(datadir.path, camera.stream_names())
+    signatures.forget(datadir.path, camera.stream_names())
     if as_json:
         print_json({"camera": camera_id, "accepted": known})
     else:
@@ -143,6 +145,7 @@ def remove(data: Path, camera_id: str, as_json: bool) -> None:
         camera = transaction.camera(camera_id)
         transaction.remove_camera(camera_id)
     forget(data, camera.stream_names() if camera is not None else ())
+    signatures.forget(data, camera.stream_names() if camera is not None else ())
     if as_json:
         print_json({"removed": camera_id})
     else:

@@ -14,17 +14,16 @@ from base.datadir import DataDir
 from base.errors import NotFound, UserError
 from base.leases import Leases
 from base.units import US, format_time, parse_time
-from clips.recorded import Recorded
+from clips.recorded import Recorded, connection_of
 from clips.store import ChunkStore
 from evidence.mediasigning import Provenance, StreamReport, Trust, Verdict, verify_stream
 from evidence.mediasigning.certificates import Key
-from index import ChunkRow, Snapshot
+from index import ChunkRow
 from keyreel.cameras import open_index
 from keyreel.output import print_json, progress_bar, table
 from keyreel.show import stream_id_of
 
 BEHIND_US: Final = 30 * US  # read past the end: a signature comes after what it signs
-_BEFORE_US: Final = 31 * 86_400 * US  # in which the beginning of a connection is looked for
 WRONG: Final = 5
 
 
@@ -53,7 +52,7 @@ def examine(data: Path, stream: str, start_us: int, end_us: int, trust: Trust) -
         lease = Leases(datadir.run_path).take(stream_id, start_us, end_us)
         with index.read() as snapshot:
             rows = snapshot.chunks(stream_id, start_us, end_us + BEHIND_US)
-            connected = _connection_of(snapshot, stream_id, rows, start_us)
+            connected = connection_of(snapshot, rows)
     if not any(row.start_us < end_us for row in rows):
         raise NotFound(f"{stream} has no footage in this range; `keyreel timeline {stream}` says what there is")
     store, report = ChunkStore(datadir.volumes), StreamReport()
@@ -120,14 +119,6 @@ def _print(answer: dict[str, Any]) -> None:
     table(head, rows, "no picture lies in this range")
     for one in answer["findings"]:
         print(f"{one['start']} to {one['end']}: {one['verdict']}: {one['detail']}")
-
-
-def _connection_of(snapshot: Snapshot, stream_id: int, rows: list[ChunkRow], start_us: int) -> ChunkRow | None:
-    """The first chunk of the connection that a range begins in: cameras may send their certificate only there."""
-    if not rows:
-        return None
-    before = snapshot.chunks(stream_id, start_us - _BEFORE_US, rows[0].start_us + 1)
-    return next((row for row in before if row.run == rows[0].run), None)
 
 
 def _beginning(store: ChunkStore, stream: str, row: ChunkRow | None) -> Iterator[memoryview]:

@@ -154,6 +154,7 @@ def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
             lag.add_metric((stream.name,), (now_us - stream.durable_until_us) / 1e6)
     yield state
     yield lag
+    yield from _signature_metrics(status)
     for field, text in _STREAM_GAUGES:
         gauge = GaugeMetricFamily(f"keyreel_stream_{field}", text, labels=("stream",))
         for stream in status.streams:
@@ -165,6 +166,23 @@ def _stream_metrics(status: RecorderStatus, now_us: int) -> Iterator[Metric]:
         for stream in status.streams:
             counter.add_metric((stream.name,), float(getattr(stream, field)))
         yield counter
+
+
+def _signature_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    verdict = GaugeMetricFamily(
+        "keyreel_stream_signature",
+        "1 for what the camera's own signature was last found to be",
+        labels=("stream", "verdict"),
+    )
+    stopped = GaugeMetricFamily(
+        "keyreel_stream_signature_stopped", "1 while a camera that signed its pictures does not", labels=("stream",)
+    )
+    for stream in status.streams:
+        if stream.signature is not None:
+            verdict.add_metric((stream.name, stream.signature.verdict), 1.0)
+            stopped.add_metric((stream.name,), float(stream.signature.stopped_us > 0))
+    yield verdict
+    yield stopped
 
 
 def _clock_metrics(status: RecorderStatus) -> Iterator[Metric]:

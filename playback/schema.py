@@ -12,15 +12,8 @@ import msgspec
 from msgspec import Meta
 
 from base.status import StreamFigures, VolumeFigures
+from playback.signature import MomentText, SignatureView
 
-MomentText = Annotated[
-    str,
-    Meta(
-        description="RFC 3339 time with an offset",
-        examples=["2026-03-01T08:30:00+07:00"],
-        extra_json_schema={"format": "date-time"},
-    ),
-]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -49,6 +42,7 @@ class StreamView(StreamFigures, kw_only=True):
     last_frame: MomentText | None = None
     clock_offset_ms: float | None = None
     time_error_ms: Annotated[float, Meta(description="bound of stored time's distance to the node's clock, ms")] = 0.0
+    signature: Annotated[SignatureView | None, Meta(description="null until the camera was looked at")] = None
 
 
 class ClockView(msgspec.Struct, kw_only=True):

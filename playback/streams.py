@@ -12,12 +12,14 @@ from typing import Final, NamedTuple
 from base.clock import wall_us
 from base.errors import KeyreelError, NotFound, UserError
 from base.media import StreamConfig
+from base.signatures import CameraSignature
 from base.status import ClockStatus, RecorderStatus, StreamFigures, StreamStatus
 from base.units import US, format_time
 from clips.fmp4 import derived_tracks, mime_type
 from index import Snapshot, StreamRow
 from playback.calls import Ask, NoQuery
 from playback.schema import ClockView, RecorderView, StreamsView, StreamView
+from playback.signature import SignatureView
 
 FRESH_US: Final = 5 * US  # older status means the recorder is gone or stuck
 
@@ -145,6 +147,7 @@ def _view(
     if not recorder.running:  # the rates of a recorder that is gone are none
         view.bitrate_bps = view.frame_rate = 0.0
     view.last_frame = moment(status.last_frame_us)
+    view.signature = _signature(status.signature)
     if recorder.running:
         view.state, view.reason, view.detail = status.state, status.reason, status.detail
         view.since, view.retry_at = moment(status.since_us), moment(status.retry_at_us)
@@ -152,6 +155,24 @@ def _view(
             view.clock_offset_ms = status.clock_offset_us / 1000
         view.time_error_ms = status.time_error_us / 1000
     return view
+
+
+def _signature(seen: CameraSignature | None) -> SignatureView | None:
+    """As it is answered; null until the camera was looked at."""
+    if seen is None:
+        return None
+    return SignatureView(
+        verdict=seen.verdict,
+        reason=seen.reason,
+        detail=seen.detail,
+        provenance=seen.provenance,
+        subject=seen.subject,
+        key=seen.key,
+        start=moment(seen.start_us),
+        end=moment(seen.end_us),
+        signed=moment(seen.signed_us),
+        stopped=moment(seen.stopped_us),
+    )
 
 
 def _tell_served(snapshot: Snapshot, stream_id: int, view: StreamView) -> None:

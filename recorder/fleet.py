@@ -186,6 +186,10 @@ class Fleet:
         gaps = (session.pipeline.absence(now_us) for session in self.sessions.values())
         return [gap for gap in gaps if gap is not None]
 
+    def recording(self) -> list[StreamRow]:
+        """The streams of which something is stored now."""
+        return [one.pipeline.stream for one in self.sessions.values() if one.pipeline.recording]
+
     def writers(self) -> list[VolumeWriter]:
         """The writer of each stream that has a session and one."""
         found = (session.pipeline.writer for session in self.sessions.values())

@@ -33,6 +33,7 @@ from recorder.report import Reporter
 from recorder.retention import Retention
 from recorder.scrub import Scrubber
 from recorder.share import WHOLE, Share
+from recorder.signing import SignatureWatch
 from recorder.startup import Past, chunk_reader, resume_of
 from recorder.storedclock import StoredClock
 from recorder.takein import TakeIn
@@ -85,9 +86,12 @@ class Recorder:
             self._index, self._committer, config.recorder.scrub_bytes_s_max,
             config.recorder.scrub_days if share.first else 0, self._is_busy,
         )  # fmt: skip
+        self._signing = SignatureWatch(
+            self._index, datadir.path, config.evidence.camera_signature_s, config.evidence.camera_trust, self._is_busy
+        )
         self._reporter = Reporter(
             datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care, self._scrubber,
-            self._carried,
+            self._carried, self._signing,
         )  # fmt: skip
         self._aside = Aside("follower")
         self._following: asyncio.Task[None] | None = None
@@ -113,6 +117,7 @@ class Recorder:
         )  # fmt: skip
         self._start_retention(stored)
         self._care.start()
+        self._signing.start()
         log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
         stop = stop_event()
         try:
@@ -136,7 +141,9 @@ class Recorder:
                 self._retention.follow(self._volumes.slots)
             if tick % REPORT_TICKS == 0:
                 self._start_following()
-                self._scrubber.follow(self._volumes.answering())
+                answering = self._volumes.answering()
+                self._scrubber.follow(answering)
+                self._signing.follow(self.fleet.recording(), {volume.id: volume.root for volume in answering})
                 self.fleet.follow_intents(self._clock.wall_us())
                 self._volumes.count_streams(self.fleet.writers())
                 self._report()
@@ -204,6 +211,7 @@ class Recorder:
         if self._retention is not None:
             await asyncio.to_thread(self._retention.end)
         await asyncio.to_thread(self._scrubber.stop)
+        await asyncio.to_thread(self._signing.stop)
         await asyncio.to_thread(self._care.stop)
         await asyncio.to_thread(self._past.end)
         await self.fleet.stop()

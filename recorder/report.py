@@ -20,7 +20,9 @@ from typing import Final
 from base.clock import monotonic_us
 from base.media import VideoConfig
 from base.status import RecorderStatus, StreamStatus, VolumeStatus, status_writer
+from base.units import format_time
 from chunks.codecs import codec_string, dimensions
+from evidence.mediasigning import Verdict
 from native.slab import pool
 from recorder.aside import Aside, Patience
 from recorder.carried import CarriedOffset
@@ -31,12 +33,17 @@ from recorder.retention import Retention
 from recorder.scrub import Scrubber
 from recorder.session import Session
 from recorder.share import Share
+from recorder.signing import SignatureWatch
 from recorder.slot import Slot
 from recorder.volumes import Volumes
 
 WINDOW: Final = 6
 END_WAIT_S: Final = 2.0
 HANGS: Final = "{} does not answer; recording goes on, nothing is lost; check its disk"
+STOPPED: Final = (
+    "the camera signed its pictures until {until} and does not any more; if that is meant, "
+    "`keyreel camera accept {camera}`"
+)
 ANSWERS: Final = "{} answers again"
 
 
@@ -66,9 +73,11 @@ class Reporter:
         care: IndexCare,
         scrubber: Scrubber,
         carried: CarriedOffset,
+        signing: SignatureWatch,
     ) -> None:
         self._run_path = run_path
         self._carried = carried
+        self._signing = signing
         self._aside = Aside("reporter")
         self._dropped = 0
         self._patient = [
@@ -168,7 +177,19 @@ class Reporter:
             self.retention.describe_stream(pipeline.stream.id, pipeline.writer, status)
         self._add_codecs(status, session)
         self._add_network(status, session)
+        self._add_signature(status)
         return status
+
+    def _add_signature(self, status: StreamStatus) -> None:
+        """What the camera signs; where nothing worse is to be told, that it stopped is the stream's reason."""
+        status.signature = seen = self._signing.told(status.name)
+        if seen is None or status.state != "recording" or status.reason:
+            return
+        if seen.stopped_us:
+            status.reason = "signature-stopped"
+            status.detail = STOPPED.format(until=format_time(seen.signed_us), camera=status.name.rpartition(".")[0])
+        elif seen.verdict == Verdict.NOT_AUTHENTIC:
+            status.reason, status.detail = "signature-wrong", f"the camera's signature: {seen.detail}"
 
     @staticmethod
     def _add_codecs(status: StreamStatus, session: Session) -> None:

@@ -93,6 +93,11 @@ class Verifier:
         self._drafts: deque[Draft] = deque()
         self._lag_units: int | None = None  # the most that came between a part and its SEI
 
+    @property
+    def gops_held(self) -> int:
+        """GOPs that have begun and wait for a signature."""
+        return self._gops
+
     def learn(self, nal: Nal) -> None:
         """Take the camera's certificate from a NAL unit that is not part of the stream; others are passed over."""
         if kind_of(nal, self._h265) is not Kind.SEI or not is_signing_sei(nal, self._head):

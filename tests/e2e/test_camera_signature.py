@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from base.signatures import read_signatures
 from base.units import parse_time
 from evidence.mediasigning import StreamReport, Trust
 from index import Camera
@@ -31,13 +33,19 @@ def shape(codec: str, slices: int = 1) -> LoopSpec:
     )  # type: ignore[arg-type]
 
 
-def signed(authority: Authority, spec: LoopSpec, spoil: Callable[[list[Unit]], None] | None = None, **way: Any) -> Loop:
+def signed(
+    authority: Authority,
+    spec: LoopSpec,
+    spoil: Callable[[list[Unit]], None] | None = None,
+    closing: bool = False,
+    **way: Any,
+) -> Loop:
     """The simulator's footage, signed."""
     made = make_loop(spec)
     track = made.video
     units = [list(track.table.parts(i)) for i in range(len(track.table))]
     camera = make_camera(authority, codec=spec.codec, unit_us=1_000_000 // GOP, **way)
-    units = camera.sign(units)
+    units = camera.sign(units, closing=closing)
     if spoil is not None:
         spoil(units)
     video = make_track(track.config, VIDEO_HZ, units, track.pts, track.dts, track.duration_ticks)
@@ -113,11 +121,11 @@ async def test_what_cameras_signed_is_found_whole_and_spoilt(node: Callable[...,
         "swapped": signed(authority, shape("h264"), swap),
     }
     one = node()
-    await recorded(one, {**whole, **spoilt, "unsigned": shape("h264")}, 6 * GOP)
+    await recorded(one, {**whole, **spoilt, "unsigned": shape("h264")}, 5 * GOP)
     for name in whole:
         report = judged(one, name, trusted)
         assert (report.verdict, report.provenance) == ("authentic", "trusted"), (name, report.findings)
-        assert report.counts["authentic"] >= 4, name
+        assert report.counts["authentic"] >= 3, name
         assert [key.subject for key in report.keys] == ["CN=camera"]
         assert report.vendor is not None
         assert report.vendor.serial == "ACCC8E000001"
@@ -152,14 +160,53 @@ async def test_footage_that_the_public_signer_signed_stays_authentic(node: Calla
     folder = corpus / "signed"
     names = [f"{kind}{codec}" for kind in ("", "signed_") for codec in ("h264", "h265")]
     one = node()
-    await recorded(one, {name.replace("_", "-"): folder / f"test_{name}.mp4" for name in names}, 200)
+    await recorded(one, {name.replace("_", "-"): folder / f"test_{name}.mp4" for name in names}, 150)
     for codec in ("h264", "h265"):
         report = judged(one, f"signed-{codec}", folder / "ca.pem")
         assert report.verdict == "authentic", report.findings
-        assert report.counts["authentic"] >= 3
+        assert report.counts["authentic"] >= 2
         assert report.provenance == "not-valid-then", "its certificate ended on 2025-11-13"
         assert report.vendor is not None
         assert report.vendor.manufacturer == "Signed Media Framework"
         assert judged(one, codec, folder / "ca.pem").verdict == "not-signed"
     assert told(one, "signed-h264")[0] == 0
     assert told(one, "signed-h264", "--trust", str(folder / "ca.pem"))[0] == 5
+
+
+async def test_a_camera_that_stops_signing_is_told_and_a_restart_does_not_forget(
+    node: Callable[..., Node], tmp_path: Path
+) -> None:
+    authority = Authority()
+    trusted = tmp_path / "ca.pem"
+    trusted.write_bytes(pem(authority.certificate))
+    one = node(config=f'[evidence]\ncamera_signature_s = 1\ncamera_trust = ["{trusted}"]\n')
+    loops = {"gate": signed(authority, shape("h264"), closing=True), "never": shape("h264")}
+
+    async def seen(name: str, **wanted: str | None) -> bool:
+        _, stream = await one.get(f"/streams/{name}.main")
+        signature = stream["signature"] or {}
+        return all(signature.get(field) == value for field, value in wanted.items())
+
+    async with SimcamServer([CameraSpec(name, loop, stamp=False) for name, loop in loops.items()]) as server:
+        register(one.data, [Camera(id=name, main=server.url(name)) for name in loops])
+        await one.start()
+        await until(lambda: seen("gate", verdict="authentic", provenance="trusted"), 40, "the signature is looked at")
+        await until(lambda: seen("never", verdict="not-signed"), 40, "the camera that does not sign is known")
+        assert (await one.streams())["never.main"]["signature"]["stopped"] is None
+        assert await one.stop() == 0
+        server.camera("gate").switch(shape("h264"))
+        await one.start()
+        await until(lambda: seen("gate", verdict="not-signed"), 40, "the camera is looked at again")
+        _, stream = await one.get("/streams/gate.main")
+        assert stream["signature"]["stopped"] > stream["signature"]["signed"]
+        assert stream["reason"] == "signature-stopped"
+        assert "keyreel camera accept gate" in stream["detail"]
+        assert "a camera that signed its pictures has stopped" in one.log_path.read_text()
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{one.port}/metrics") as answer:
+            text = (await answer.text()).splitlines()
+        assert 'keyreel_stream_signature_stopped{stream="gate.main"} 1.0' in text
+        assert 'keyreel_stream_signature_stopped{stream="never.main"} 0.0' in text
+        assert await one.stop() == 0
+        assert read_signatures(one.data)["gate.main"].stopped_us
+        assert one.keyreel("camera", "accept", "gate").returncode == 0
+        assert not read_signatures(one.data)
