@@ -10,6 +10,7 @@
     DATA/identities.json what each camera said of itself, see base/identities.py
     DATA/keys/           the node's keys, see evidence/keys.py
     DATA/ledger/         what was recorded, proved, see evidence/ledger.py
+    DATA/history.sqlite  figures of the last day, and streams' comings and goings, see base/history.py
     DATA/run/            what describes only this moment: recorder-0.json
     DATA/lock            held by the one process that records into this folder
 

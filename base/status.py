@@ -80,6 +80,7 @@ class ScrubStatus(msgspec.Struct, kw_only=True):
 
 
 VolumeState = Literal["ok", "suspect", "draining", "quarantined"]
+_RECOVERED: Final = ("torn", "sealed", "cut_bytes", "aside", "missed", "failed")
 _SEVERITY: Final[tuple[VolumeState, ...]] = ("ok", "draining", "suspect", "quarantined")
 
 
@@ -164,6 +165,21 @@ class IndexStatus(msgspec.Struct, kw_only=True):
     reader_lag: int = 0  # commits since the oldest view that somebody still holds: so long the file only grows
 
 
+class RecoveryStatus(msgspec.Struct, kw_only=True):
+    """What an earlier process, or a failure, left on a volume, and what became of it when the volume was taken."""
+
+    volume: str
+    path: str
+    since_us: int = 0
+    done: bool = False  # cutting and sealing go on beside the recording
+    torn: int = 0  # chunks that nobody had sealed
+    sealed: int = 0
+    cut_bytes: int = 0  # of torn tails, kept in side files
+    aside: int = 0  # chunks of which nothing counts, kept aside
+    missed: int = 0  # chunks that the index lacked
+    failed: int = 0  # chunks that could not be sealed, and are left as they are
+
+
 class WorkerStatus(msgspec.Struct, kw_only=True):
     """One recorder process."""
 
@@ -198,6 +214,7 @@ class RecorderStatus(WorkerStatus, kw_only=True):
     media_bytes: int = 0  # media in memory, and the bound of it
     media_bytes_max: int = 0
     overloads: list[OverloadStatus] = []  # of now, then those that are over, newest first
+    recoveries: list[RecoveryStatus] = []  # the newest of each volume
     running: list[WorkerStatus] = []
     silent: list[int] = []
 
@@ -279,6 +296,7 @@ def together(told: Iterable[RecorderStatus]) -> RecorderStatus | None:
             key=lambda overload: (overload.until_us > 0, -overload.since_us),
         ),
         volumes=_volumes(speaking),
+        recoveries=_recoveries(speaking),
         running=[_worker(one) for one in speaking],
         silent=[worker for worker in range(newest.workers) if worker not in speakers],
     )
@@ -312,6 +330,25 @@ def _volumes(told: Iterable[RecorderStatus]) -> list[VolumeStatus]:
         for volume in status.volumes:
             seen.setdefault(volume.id, []).append(volume)
     return [_volume(views) for views in seen.values()]
+
+
+def _recoveries(told: Iterable[RecorderStatus]) -> list[RecoveryStatus]:
+    """Each volume's, with what all workers found of their streams."""
+    seen: dict[str, RecoveryStatus] = {}
+    for one in (one for status in told for one in status.recoveries):
+        known = seen.get(one.volume)
+        seen[one.volume] = (
+            one
+            if known is None
+            else RecoveryStatus(
+                volume=one.volume,
+                path=one.path,
+                since_us=min(known.since_us, one.since_us),
+                done=known.done and one.done,
+                **{name: getattr(known, name) + getattr(one, name) for name in _RECOVERED},
+            )
+        )
+    return list(seen.values())
 
 
 def _volume(views: list[VolumeStatus]) -> VolumeStatus:

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from base.config import ApiConfig
+from base.history import history_path
 from base.leases import Leases
 from base.status import RecorderStatus, read_status
 from clips.hlslive import LivePlaylists
@@ -45,6 +46,7 @@ class Context:
     started_s: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
+        self.history_path = history_path(self.run_path)
         self.workers = Workers(self.api.read_threads, hung_s=self.hung_s)
         self.requests = Bound("requests", self.api.requests_max)
         self.clips = Bound("clips", self.api.clips_max)

@@ -16,6 +16,7 @@ import msgspec
 from base.config import Config
 from base.datadir import DataDir
 from base.errors import ConfigError
+from base.history import history_path
 from base.log import get_logger
 from base.service import stop_event
 from clips.store import ChunkStore
@@ -59,6 +60,7 @@ async def run(datadir: DataDir, config: Config) -> None:
     try:
         store = ChunkStore(KnownVolumes(datadir), bytes_max=config.api.store_bytes_max)
         context = Context(index, store, datadir.run_path, config.api, _version())
+        context.history_path = history_path(datadir.path)
         server = Server(context)
         await server.start()
         try:

@@ -10,10 +10,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from playback import (
+    alarms,
     cameraedit,
     cameras,
     cameratest,
     health,
+    history,
     hls,
     holds,
     live,
@@ -22,6 +24,7 @@ from playback import (
     page,
     pictures,
     preview,
+    reports,
     seek,
     streams,
     timeline,
@@ -61,7 +64,20 @@ from playback.schema import (
     TrickText,
     VolumesView,
 )
-from playback.schema_upkeep import CameraChange, CameraTestBody, CameraTestView, ImportBody, ImportView
+from playback.schema_upkeep import (
+    AlarmsView,
+    CameraChange,
+    CameraTestBody,
+    CameraTestView,
+    HistoryQuery,
+    HistoryView,
+    ImportBody,
+    ImportView,
+    ReportsView,
+    StatesBody,
+    StatesQuery,
+    StatesView,
+)
 
 _API: Final = "/api/v1"
 _STREAM: Final = f"{_API}/streams/{{id}}"
@@ -169,4 +185,17 @@ _NODE_CALLS: Final = (
          tag="page"),
 )  # fmt: skip
 
-CALLS: Final[tuple[Call, ...]] = (*_STREAM_CALLS, *_HLS_CALLS, *_NODE_CALLS)
+_UPKEEP_CALLS: Final = (
+    Call("GET", f"{_API}/alarms", alarms.alarms, "What somebody should look at now",
+         {200: Answer("the alarms, critical first", AlarmsView)}, tag="node"),
+    Call("GET", f"{_API}/history", history.history, "Figures of the last hour or day",
+         {200: Answer("a line of figures each", HistoryView)}, query=HistoryQuery, tag="node"),
+    Call("GET", f"{_API}/reports", reports.reports, "What was found on volumes and in the index, and put right",
+         {200: Answer("the reports", ReportsView)}, tag="node"),
+    Call("GET", f"{_STREAM}/states", history.stream_states, "When a stream came and went",
+         {200: Answer("its conditions", StatesView)}, query=StatesQuery),
+    Call("POST", f"{_API}/states", history.states, "When many streams came and went",
+         {200: Answer("their conditions", StatesView)}, body=StatesBody, problems=(403, 413, 415)),
+)  # fmt: skip
+
+CALLS: Final[tuple[Call, ...]] = (*_STREAM_CALLS, *_HLS_CALLS, *_NODE_CALLS, *_UPKEEP_CALLS)

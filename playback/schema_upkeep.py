@@ -1,4 +1,4 @@
-"""The API's documents for the node's upkeep: changing, importing and testing cameras.
+"""The API's documents for the node's upkeep: changing, importing and testing cameras, history, alarms and reports.
 
 Kept true: as for `playback.schema`.
 """
@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from playback.schema import Name, RecorderView
+from playback.signature import MomentText
 
 Address = Annotated[str, Meta(min_length=1, max_length=2048)]
 
@@ -131,3 +134,159 @@ class CameraTestView(msgspec.Struct, kw_only=True):
     clock_offset_ms: Annotated[
         float | None, Meta(description="the camera's clock minus the node's, with the network's delay; null: not told")
     ] = None
+
+
+class HistoryQuery(_Body):
+    """An hour in readings of 10 s, or a day in readings of 5 min."""
+
+    span: Literal["hour", "day"] = "hour"
+
+
+Figures = Annotated[list[float | None], Meta(description="one for each reading, oldest first; null: nobody told")]
+
+
+class VolumeHistory(msgspec.Struct, kw_only=True):
+    """A volume's figures; `sync_ms` and `queue_bytes` are the most within a reading."""
+
+    id: str
+    path: Annotated[str, Meta(description="empty for one that the recorder does not tell of now")]
+    write_bytes_s: Figures
+    sync_ms: Figures
+    queue_bytes: Figures
+    free_bytes: Figures
+
+
+class HistoryView(msgspec.Struct, kw_only=True):
+    """Figures of the node; reading number i is of the `step_s` seconds from `start` + i × `step_s` on."""
+
+    now: MomentText
+    start: MomentText
+    step_s: int
+    count: int
+    ingest_bytes_s: Figures
+    streams: Annotated[Figures, Meta(description="that were recorded")]
+    dropped_gops: Figures
+    loop_lag_ms: Annotated[Figures, Meta(description="the most within a reading")]
+    volumes: list[VolumeHistory]
+
+
+class StatesQuery(_Body):
+    """From when on; a week if absent."""
+
+    start: MomentText | None = None
+
+
+class StatesBody(_Body):
+    """Which streams, and from when on; a week if absent."""
+
+    streams: Annotated[list[Name], Meta(min_length=1, max_length=500)]
+    start: MomentText | None = None
+
+
+class StateView(msgspec.Struct):
+    """A stream's condition from `time` on, until the next one's."""
+
+    time: MomentText
+    state: Annotated[
+        str,
+        Meta(
+            description="recording, standby, waiting (connected, nothing to store), offline, paused (overload), "
+            "removed, down (no recorder)"
+        ),
+    ]
+    reason: str
+
+
+class StreamStates(msgspec.Struct, kw_only=True):
+    """A stream's comings and goings; before `whole_from` older ones were let go."""
+
+    stream: str
+    whole_from: MomentText | None
+    states: Annotated[list[StateView], Meta(description="oldest first; the first is what held at `start`")]
+
+
+class StatesView(msgspec.Struct, kw_only=True):
+    """Comings and goings of streams, in the order asked."""
+
+    start: MomentText
+    end: MomentText
+    streams: list[StreamStates]
+
+
+class AlarmView(msgspec.Struct, kw_only=True):
+    """Something that somebody should look at now."""
+
+    kind: Annotated[
+        str,
+        Meta(
+            description="recorder, volume, volume-full, deleting-paused, guarantee, overload, clock, index, damage, "
+            "streams, identity"
+        ),
+    ]
+    level: Literal["critical", "warning"]
+    subject: Annotated[str, Meta(description="path of a volume, names of streams")] = ""
+    count: Annotated[int, Meta(description="of streams or fragments")] = 0
+    since: Annotated[
+        MomentText | None, Meta(description="of streams the last picture of the one that is away longest")
+    ] = None
+    reason: str = ""
+    detail: str = ""
+
+
+class AlarmsView(msgspec.Struct, kw_only=True):
+    """All that holds now, critical first."""
+
+    now: MomentText
+    recorder: RecorderView
+    alarms: list[AlarmView]
+
+
+class IndexView(msgspec.Struct, kw_only=True):
+    """The index: `whole` when every chunk is in it."""
+
+    whole: bool
+    chunks_done: int
+    chunks_total: int
+    findings: Annotated[int, Meta(description="files that could not be taken in")]
+    renewals: Annotated[int, Meta(description="since the recorder started")]
+    made: MomentText | None
+    why: str
+    verified: MomentText | None
+
+
+class RecoveryView(msgspec.Struct, kw_only=True):
+    """What was found on a volume when the recorder took it, and what became of it."""
+
+    volume: str
+    path: str
+    time: MomentText | None
+    done: bool
+    torn: Annotated[int, Meta(description="chunks that nobody had sealed")]
+    sealed: int
+    cut_bytes: Annotated[int, Meta(description="of torn tails, kept in side files")]
+    aside: Annotated[int, Meta(description="chunks of which nothing counts, kept aside")]
+    missed: Annotated[int, Meta(description="chunks that the index lacked")]
+    failed: Annotated[int, Meta(description="chunks that could not be sealed, and are left as they are")]
+
+
+class DamageView(msgspec.Struct, kw_only=True):
+    """A range of a stream that cannot be played, found by scrubbing."""
+
+    volume: str
+    stream: str
+    start: MomentText
+    end: MomentText
+    bytes: int
+    what: str
+    found: MomentText
+
+
+class ReportsView(msgspec.Struct, kw_only=True):
+    """What was found and put right; a volume's own scrub is in GET /volumes."""
+
+    now: MomentText
+    recorder: RecorderView
+    index: IndexView | None
+    recoveries: list[RecoveryView]
+    damage: Annotated[list[DamageView], Meta(description="the newest 200 of those that are known")]
+    unread: Annotated[list[str], Meta(description="paths of volumes whose list of damage could not be read")] = []

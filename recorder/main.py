@@ -17,6 +17,7 @@ from base.claims import StreamClaims
 from base.clock import Clock, SystemClock
 from base.config import Config
 from base.datadir import DataDir
+from base.history import history_path
 from base.identities import Identities
 from base.service import stop_event
 from base.units import US
@@ -28,6 +29,7 @@ from recorder.aside import Aside
 from recorder.carried import CarriedOffset
 from recorder.committer import Committer
 from recorder.fleet import Fleet
+from recorder.historian import Historian
 from recorder.indexcare import IndexCare
 from recorder.report import Reporter
 from recorder.retention import Retention
@@ -94,6 +96,9 @@ class Recorder:
             self._carried, self._signing,
         )  # fmt: skip
         self._aside = Aside("follower")
+        self._reporter.recoveries = self._past.recoveries
+        self._historian = Historian(history_path(datadir.path), share.worker)
+        self._reporter.listener = self._historian.take
         self._following: asyncio.Task[None] | None = None
         self._retention: Retention | None = None
 
@@ -118,6 +123,7 @@ class Recorder:
         self._start_retention(stored)
         self._care.start()
         self._signing.start()
+        self._historian.start()
         log.info("recorder ready", volumes=len(self._volumes.slots), complete=self._volumes.complete)
         stop = stop_event()
         try:
@@ -214,6 +220,7 @@ class Recorder:
         await asyncio.to_thread(self._signing.stop)
         await asyncio.to_thread(self._care.stop)
         await asyncio.to_thread(self._past.end)
+        await asyncio.to_thread(self._historian.end)
         await self.fleet.stop()
         await asyncio.to_thread(self._volumes.stop)
         answers = await asyncio.to_thread(self._committer.stop)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Final
 
 from base.clock import monotonic_us
 from base.media import VideoConfig
-from base.status import RecorderStatus, StreamStatus, VolumeStatus, status_writer
+from base.status import RecorderStatus, RecoveryStatus, StreamStatus, VolumeStatus, status_writer
 from base.units import format_time
 from chunks.codecs import codec_string, dimensions
 from evidence.mediasigning import Verdict
@@ -89,6 +89,8 @@ class Reporter:
         self._committer = committer
         self._volumes = volumes
         self.retention: Retention | None = None
+        self.recoveries: Mapping[bytes, RecoveryStatus] = {}
+        self.listener: Callable[[RecorderStatus], None] = lambda _status: None
         self._care = care
         self._scrubber = scrubber
         self._history: dict[str, deque[tuple[int, int, int]]] = {}
@@ -101,18 +103,20 @@ class Reporter:
         if waits_s:
             self._dropped += 1
             return False
-        return self._aside.offer(self._word(now_us, loop_lag_s, fleet))
+        status = self._status(now_us, loop_lag_s, fleet)
+        self.listener(status)
+        return self._aside.offer(self._word(status, fleet))
 
     async def end(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> None:
         """The last word; not waited for without end."""
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(END_WAIT_S):
-                await self._aside.call(self._word(now_us, loop_lag_s, fleet))
+                await self._aside.call(self._word(self._status(now_us, loop_lag_s, fleet), fleet))
         self._aside.end()
 
-    def _word(self, now_us: int, loop_lag_s: float, fleet: Fleet) -> Callable[[], None]:
+    def _word(self, status: RecorderStatus, fleet: Fleet) -> Callable[[], None]:
         """Writes, when it is called, what is so now."""
-        write = status_writer(self._run_path, self._status(now_us, loop_lag_s, fleet))
+        write = status_writer(self._run_path, status)
         offset_us = fleet.stored.offset_us()
 
         def job() -> None:
@@ -146,6 +150,7 @@ class Reporter:
             media_bytes_max=bound_bytes,
             overload_episodes=fleet.overload.alarms.count,
             overloads=fleet.overload.alarms.told(),
+            recoveries=list(self.recoveries.values()),
         )
 
     def _stream(self, session: Session) -> StreamStatus:

@@ -22,7 +22,9 @@ from typing import Final
 
 import structlog
 
+from base.clock import wall_us
 from base.errors import DamageError, KeyreelError, NotFound
+from base.status import RecoveryStatus
 from base.units import utc
 from chunks.filesystem import SYNCFS_PROVES, syncfs
 from chunks.path import chunk_path, parse_chunk_path
@@ -78,10 +80,13 @@ class Past:
         self._sequences: dict[str, int] = {}  # highest number in a file name, by stream
         self._tails: dict[Path, Tail] = {}  # of newest files, while the index is not whole
         self._ended = threading.Event()
+        self.recoveries: dict[bytes, RecoveryStatus] = {}
         self._tending: list[threading.Thread] = []
 
     def settle(self, volume: Volume, told: Mapping[Path, int], *, beside: bool = True) -> None:
         """Take in what the volume holds beyond the index; `told`: of chunks that failed here, the bytes that count."""
+        found = RecoveryStatus(volume=volume.id.hex(), path=str(volume.root), since_us=wall_us())
+        self.recoveries[volume.id] = found
         _sync(volume)
         with self._index.read() as snapshot:
             streams = self._streams(snapshot)
@@ -92,6 +97,7 @@ class Past:
             if not is_whole:
                 unknown = sorted((path for path in told if path.exists()), key=_sequence)
             torn = list(self._torn_chunks(snapshot, volume, unknown, told))
+        found.torn = len(torn)
         if not is_whole:
             self._note_tails(volume, {row.name for row in streams})
         if torn:
@@ -99,11 +105,11 @@ class Past:
             log.info("took in chunks of an earlier process", volume=str(volume.root), chunks=len(torn))
         if beside:
             name = f"tend {volume.root}"
-            thread = threading.Thread(target=self._tend, args=(volume, torn, is_whole), name=name, daemon=True)
+            thread = threading.Thread(target=self._tend, args=(volume, torn, is_whole, found), name=name, daemon=True)
             self._tending = [one for one in self._tending if one.is_alive()] + [thread]
             thread.start()
         else:
-            self._tend(volume, torn, is_whole)
+            self._tend(volume, torn, is_whole, found)
 
     def resume(self, complete: bool) -> dict[int, Resume]:
         """Where each stream goes on; `complete` when all volumes have told their numbers."""
@@ -185,7 +191,10 @@ class Past:
                 one = _torn(snapshot, path, head.stream_id, head.sequence, head.start_us, None)
             later = [other.head.start_us for other in tails.values() if _follows(other.head, head)]
             until_us = min([*later, one.bounds.until_us or TIME_MAX_US])
-            self._finish(replace(one, row=None, bounds=Bounds(None, until_us if until_us < TIME_MAX_US else None)))
+            found = self.recoveries.get(head.volume) or RecoveryStatus(volume=head.volume.hex(), path="")
+            found.torn += 1
+            bounds = Bounds(None, until_us if until_us < TIME_MAX_US else None)
+            self._finish(replace(one, row=None, bounds=bounds), found)
 
         with ThreadPoolExecutor(READERS, thread_name_prefix="seal") as pool:
             list(pool.map(finish, [path for path, tail in tails.items() if not tail.sealed]))
@@ -233,37 +242,42 @@ class Past:
 
     # -- beside the recording -----------------------------------------------------------------------------------------
 
-    def _tend(self, volume: Volume, torn: list[Torn], is_whole: bool) -> None:
+    def _tend(self, volume: Volume, torn: list[Torn], is_whole: bool, found: RecoveryStatus) -> None:
         """Cut and seal what is torn, then look for chunks that an index commit has missed."""
         try:
             for one in torn:
                 if self._ended.is_set():
                     return
-                self._finish(one)
+                self._finish(one, found)
             if is_whole:
-                self._find_missed(volume)
+                self._find_missed(volume, found)
+            found.done = True
         except Exception:
             log.exception("tending a volume ended early; the next start goes on", volume=str(volume.root))
 
-    def _finish(self, one: Torn) -> None:
+    def _finish(self, one: Torn, found: RecoveryStatus) -> None:
         try:
             if one.row is None and _is_empty(one):
                 with self._index.read() as snapshot:
                     known = snapshot.knows(one.stream_id, one.sequence)
                 if not known:
                     log.warning("a chunk of which nothing counts is kept aside", path=str(set_aside(one.path)))
+                    found.aside += 1
                     return
             done = recover(one.path, one.known, one.bounds)
         except FileNotFoundError:
             return
         except (KeyreelError, OSError) as error:
             log.error("a chunk could not be sealed; it is left as it is", path=str(one.path), error=str(error))
+            found.failed += 1
             return
+        found.sealed += 1
+        found.cut_bytes += done.cut_bytes
         if done.cut_bytes:
             log.warning("torn tail cut into a side file", path=str(one.path), cut_bytes=done.cut_bytes)
         self._committer.submit(done.records)
 
-    def _find_missed(self, volume: Volume) -> None:
+    def _find_missed(self, volume: Volume, found: RecoveryStatus) -> None:
         """Files between the oldest and the newest chunk of a stream that have no row: read them in."""
         with self._index.read() as snapshot:
             streams = self._streams(snapshot)
@@ -275,7 +289,8 @@ class Past:
                 if self._ended.is_set():
                     return
                 log.warning("a chunk that the index lacks is read in", path=str(one.path))
-                self._finish(one)
+                found.missed += 1
+                self._finish(one, found)
 
     # -- where streams go on ------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from base.status import (
     SILENT_US,
     ClockStatus,
     RecorderStatus,
+    RecoveryStatus,
     ScrubStatus,
     StreamStatus,
     VolumeState,
@@ -45,6 +46,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert (status.pid, status.started_us, status.updated_us, status.workers) == (100, NOW_US, NOW_US, 1)
     assert [(stream.name, stream.frames) for stream in status.streams] == [("cam0.main", 7)]
     assert (len(status.running), status.silent) == (1, [])
+
+
+def test_what_all_workers_found_on_a_volume_is_one_report() -> None:
+    told = [word(0), word(1)]
+    for one, done in zip(told, (True, False), strict=True):
+        one.recoveries = [RecoveryStatus(volume="aa", path="/mnt/a", since_us=NOW_US - one.worker, done=done, torn=2)]
+    told[1].recoveries.append(RecoveryStatus(volume="bb", path="/mnt/b", done=True, cut_bytes=9))
+    status = together(told)
+    assert status is not None
+    first, second = status.recoveries
+    assert (first.since_us, first.done, first.torn, first.cut_bytes) == (NOW_US - 1, False, 4, 0)
+    assert (second.volume, second.cut_bytes) == ("bb", 9)
 
 
 def test_absent_or_torn_is_none(tmp_path: Path) -> None:

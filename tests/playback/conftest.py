@@ -148,7 +148,8 @@ def tell_status(node: Node, age_s: float = 0.0, workers: int = 1, **more: Any) -
         StreamStatus(name="hall.main", state="backing-off", reason="unauthorized", detail="the camera refuses us"),
     ]  # fmt: skip
     status = RecorderStatus(
-        pid=1, started_us=now_us - 60 * US, updated_us=now_us, version="0.1.0", streams=streams, workers=workers,
-        **{"volumes": [VolumeStatus(id="aa", path="/mnt/a", state="ok", written_bytes=500)], **more},
+        pid=1, started_us=now_us - 60 * US, updated_us=now_us, version="0.1.0", workers=workers,
+        **{"volumes": [VolumeStatus(id="aa", path="/mnt/a", state="ok", written_bytes=500)], "streams": streams} | more,
     )  # fmt: skip
     write_status(node.context.run_path, status)
+    node.context._status = (float("-inf"), None)  # it is read anew
