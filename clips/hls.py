@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from base.errors import DamageError, KeyreelError, NotFound
+from base.media import StreamConfig
 from base.units import US, format_time
 from clips import playlist
 from clips.fmp4 import KEY_FRAGMENT_HEAD, FragmentServer, derived_tracks, key_fragment, served_init
@@ -23,7 +24,7 @@ from index import ChunkRow, Snapshot
 
 __all__ = ["SEGMENT_US", "KeyFile", "file", "key_file", "key_playlist", "vod_playlist"]
 _NAME: Final = re.compile(
-    r"init-(?P<epoch>\d{1,10})\.mp4|(?P<kind>seg|part)-(?P<chunk>\d{10})-(?P<place>\d{10,12})\.m4s"
+    r"init-(?P<epoch>\d{1,10})(?P<alone>-video)?\.mp4|(?P<kind>seg|part)-(?P<chunk>\d{10})-(?P<place>\d{10,12})\.m4s"
     r"|cut-(?P<first>\d{10})-(?P<offset>\d{12})-(?P<last>\d{10})-(?P<stop>\d{12})\.m4s",
     re.ASCII,
 )
@@ -36,7 +37,7 @@ def vod_playlist(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int)
     """All finished segments that overlap [start_us, end_us)."""
     found = find_segments(snapshot, stream_id, start_us, end_us)
     if not len(found):
-        raise _nothing(stream_name(snapshot, stream_id), start_us, end_us)
+        raise nothing_finished(stream_name(snapshot, stream_id), start_us, end_us)
     offset_s = max(0, start_us - int(found.start_us[0])) / US
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", f"#EXT-X-START:TIME-OFFSET={offset_s:.3f},PRECISE=YES"]
     target = playlist.target_s(found.end_us - found.start_us)
@@ -51,7 +52,7 @@ def key_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us
     rows = snapshot.chunks(stream_id, start_us, end_us)
     columns = [store.key_frames(name, row) for row in rows]
     if not rows:
-        raise _nothing(name, start_us, end_us)
+        raise nothing_finished(name, start_us, end_us)
     sizes = [keys.size + KEY_FRAGMENT_HEAD for keys in columns]
     size, first = np.concatenate(sizes), np.concatenate([np.cumsum(each) - each for each in sizes])
     none = np.zeros(len(size), np.int64)
@@ -61,7 +62,7 @@ def key_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us
     found = Segments(rows, at, none, starts, np.maximum(ends, starts + 1), none, none)
     chosen = np.flatnonzero((ends > start_us) & (starts < end_us))
     if not len(chosen):
-        raise _nothing(name, start_us, end_us)
+        raise nothing_finished(name, start_us, end_us)
     found = found.chosen(chosen)
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-MEDIA-SEQUENCE:0"]
     body = playlist.key_entries(found, first[chosen], size[chosen])
@@ -92,7 +93,8 @@ def file(snapshot: Snapshot, store: ChunkStore, stream_id: int, name: str) -> by
     if match is None:
         raise NotFound(f"{name[:80]!r} is no segment's name; take names from a playlist")
     if match["epoch"]:
-        return served_init(snapshot.config(stream_id, int(match["epoch"])))
+        config = snapshot.config(stream_id, int(match["epoch"]))
+        return served_init(StreamConfig(config.video) if match["alone"] else config)
     if match["first"]:
         return _cut(snapshot, store, stream_id, name, int(match["offset"]), int(match["stop"]))
     row, place = chunk_row(snapshot, stream_id, int(match["chunk"])), int(match["place"])
@@ -181,7 +183,8 @@ def _lasting(walls: Int64s, row: ChunkRow) -> Int64s:
     return np.append(walls[1:], row.end_us) if len(walls) else walls
 
 
-def _nothing(name: str, start_us: int, end_us: int) -> NotFound:
+def nothing_finished(name: str, start_us: int, end_us: int) -> NotFound:
+    """What to say of a range without a segment."""
     return NotFound(
         f"{name} has no finished segment from {format_time(start_us)} to {format_time(end_us)}; its timeline says what "
         "there is",

@@ -57,7 +57,7 @@ def key_entries(found: Segments, first: Int64s, size: Int64s) -> bytes:
     _put(body, at, 10, size)
     _put(body, at + 11, 12, first)
     _put(body, at + 11 + 12 + 1 + len(b"keys-"), 10, np.array([row.sequence for row in found.rows])[found.at])
-    return _with_tags(body, found, gaps=False)
+    return _with_tags(body, found, gaps=False, tracks="-video")
 
 
 def date(time_us: int) -> str:
@@ -65,9 +65,9 @@ def date(time_us: int) -> str:
     return utc(time_us).strftime("%Y-%m-%dT%H:%M:%S.") + f"{time_us // 1000 % 1000:03}Z"
 
 
-def map_line(epoch: int) -> str:
+def map_line(epoch: int, tracks: str = "") -> str:
     """The tag that names an epoch's init segment."""
-    return f'#EXT-X-MAP:URI="init-{epoch}.mp4"\n'
+    return f'#EXT-X-MAP:URI="init-{epoch}{tracks}.mp4"\n'
 
 
 def _filled(template: bytes, start_us: Int64s, length_us: Int64s) -> Bytes:
@@ -97,7 +97,7 @@ def _put(rows: Bytes, at: int, width: int, values: Int64s) -> None:
         rows[:, place] = digit + 48
 
 
-def _with_tags(body: Bytes, found: Segments, *, gaps: bool) -> bytes:
+def _with_tags(body: Bytes, found: Segments, *, gaps: bool, tracks: str = "") -> bytes:
     """The rows with discontinuities, maps and gaps where they belong."""
     epochs = np.array([row.epoch for row in found.rows])[found.at]
     broken = {int(i) for i in found.breaks()}
@@ -116,7 +116,7 @@ def _with_tags(body: Bytes, found: Segments, *, gaps: bool) -> bytes:
         if i in holes or i in broken:
             parts.append(b"#EXT-X-DISCONTINUITY\n")
         if i in maps:
-            parts.append(map_line(int(epochs[i])).encode())
+            parts.append(map_line(int(epochs[i]), tracks).encode())
     parts.append(raw[done * width :])
     return b"".join(parts)
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from base.errors import NotFound, UserError
 from clips import hls as clips_hls
+from clips import multivariant as clips_multivariant
 from clips.hls import KeyFile
 from clips.hlslive import LiveText
 from clips.segments import SEGMENT_US
@@ -23,7 +24,7 @@ from playback.context import Context
 from playback.lanes import chunks_between, find_lane, read_media
 from playback.media import send_file
 from playback.problems import Problem
-from playback.schema import LiveHlsQuery, RangeQuery
+from playback.schema import LiveHlsQuery, MultivariantQuery, RangeQuery
 from playback.streams import find_stream
 
 PLAYLIST: Final = "application/vnd.apple.mpegurl"
@@ -53,6 +54,19 @@ async def iframes(ask: Ask[RangeQuery, None]) -> web.Response:
             ask.id,
             chunks_between(start_us, end_us),
             lambda snapshot, store, stream_id: clips_hls.key_playlist(snapshot, store, stream_id, start_us, end_us),
+        )
+    )
+
+
+async def multivariant(ask: Ask[MultivariantQuery, None]) -> web.Response:
+    """GET /streams/{id}/hls/multivariant.m3u8: from the index alone."""
+    start, end = ask.query.start, ask.query.end
+    if (start is None) != (end is None):
+        raise UserError("give both start and end for a range, or neither for the live stream", reason="bad-query")
+    asked = range_asked(start, end) if start is not None and end is not None else None
+    return _playlist(
+        await ask.context.read(
+            lambda snapshot: clips_multivariant.multivariant(snapshot, find_stream(snapshot, ask.id).id, asked)
         )
     )
 

@@ -242,6 +242,13 @@ class RangeQuery(_Query):
     end: MomentText
 
 
+class MultivariantQuery(_Query):
+    """A part of a stream, or without start and end what is recorded now."""
+
+    start: MomentText | None = None
+    end: MomentText | None = None
+
+
 class LiveHlsQuery(_Query):
     """What a blocking reload waits for: a media sequence number, and a part of that segment."""
 

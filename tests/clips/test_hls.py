@@ -123,7 +123,9 @@ def test_key_frames_alone(recording: Recording) -> None:
         ranges = re.findall(r"#EXT-X-BYTERANGE:(\d+)@(\d+)\nkeys-(\d+)\.m4s", text)
         files = {int(n): hls.key_file(snapshot, recording.store, recording.stream_id, int(n)) for _, _, n in ranges}
     assert "#EXT-X-I-FRAMES-ONLY" in text
-    data = fetch(recording, "init-1.mp4")
+    assert '#EXT-X-MAP:URI="init-1-video.mp4"' in text, "a player must not wait for sound"
+    data = fetch(recording, "init-1-video.mp4")
+    assert data.count(b"trak") == 1
     for size, first, number in ranges:
         one = b"".join(files[int(number)].read(int(first), int(first) + int(size)))
         assert len(one) == int(size)

@@ -56,6 +56,34 @@ async def test_live_and_key_frame_playlists(node: Node) -> None:
     assert (await answer.read())[4:8] == b"moof"
 
 
+async def test_the_multivariant_playlist_names_the_others(node: Node) -> None:
+    path = f"{HLS}/multivariant.m3u8"
+    text = await (await node.get(path, params=between(0, 34))).text()
+    (variant,) = re.findall(r"#EXT-X-STREAM-INF:(.*)\n(.*)\n", text)
+    assert 'CODECS="avc1.' in variant[0]
+    assert "mp4a.40.2" in variant[0]
+    assert "RESOLUTION=320x192,FRAME-RATE=25.000" in variant[0]
+    vod = await (await node.get(f"{HLS}/{variant[1]}")).text()
+    assert vod == await (await node.get(f"{HLS}/vod.m3u8", params=between(0, 34))).text()
+    peak = int(re.findall(r"^BANDWIDTH=(\d+)", variant[0])[0])
+    lengths = [float(x) for x in re.findall(r"#EXTINF:([\d.]+),\nseg", vod)]
+    names = [line for line in vod.splitlines() if line.startswith("seg-")]
+    sizes = [len(await (await node.get(f"{HLS}/{name}")).read()) for name in names]
+    assert max(8 * size / length for size, length in zip(sizes, lengths, strict=True)) <= peak
+    (keys,) = re.findall(
+        r'I-FRAME-STREAM-INF:BANDWIDTH=(\d+),CODECS="(avc1[^",]+)",RESOLUTION=320x192,URI="(.*)"', text
+    )
+    iframes = await (await node.get(f"{HLS}/{keys[2]}")).text()
+    pictures = re.findall(r"#EXTINF:([\d.]+),\n#EXT-X-BYTERANGE:(\d+)@", iframes)
+    assert len(pictures) == 24
+    assert max(8 * int(size) / float(length) for length, size in pictures) <= int(keys[0])
+    live = await (await node.get(path)).text()
+    assert live.endswith("\nlive.m3u8\n")
+    assert "I-FRAME" not in live
+    await node.problem("GET", path, 400, params={"start": between(0, 1)["start"]})
+    await node.problem("GET", path, 404, params=between(21, 29))
+
+
 async def test_a_blocking_reload_answers_when_the_part_is_there(node: Node, recording: Recording) -> None:
     path = f"{HLS}/live.m3u8"
     text = await (await node.get(path)).text()

@@ -37,6 +37,21 @@ PLAY = """async ([url, from, options]) => {
   if (from) video.currentTime = from;
   await video.play();
 }"""
+# hls.js' player of key frames beside the first one; the number in the bars of what it shows (tests.support).
+SCRUB = """async (time) => {
+  const video = document.createElement('video'), keys = window.hls.createIFramePlayer();
+  video.muted = true; document.body.append(video); keys.attachMedia(video);
+  keys.on(Hls.Events.ERROR, (_, data) => window.errors.push('key frames: ' + data.details));
+  keys.loadMediaAt(time);
+  await new Promise((done, failed) => {
+    const look = setInterval(() => {
+      if (video.readyState >= 2 && !video.seeking) { clearInterval(look); done(); } }, 50);
+    setTimeout(() => failed(new Error('no key frame: ' + window.errors)), 20000); });
+  const canvas = document.createElement('canvas'); canvas.width = 320; canvas.height = 192;
+  const context = canvas.getContext('2d'); context.drawImage(video, 0, 0);
+  const row = context.getImageData(0, 96, 320, 1).data;
+  return [...Array(10).keys()].reduce((sum, bar) => sum + (row[4 * (bar * 32 + 16)] > 128) * 2 ** bar, 0);
+}"""
 AT = "() => ({time: document.querySelector('video').currentTime, errors: window.errors})"
 WALL = "() => window.hls.playingDate && window.hls.playingDate.getTime()"
 
@@ -77,6 +92,23 @@ async def test_a_range_plays_across_its_gap(start_node: StartNode, recording: Re
     await tab.evaluate("() => { document.querySelector('video').currentTime = 33; }")
     await reaches(tab, 33.5)
     assert await tab.evaluate(WALL) == pytest.approx(T0 / 1000 + 33_500, abs=1000), "after the gap too"
+
+
+async def test_key_frames_are_found_by_the_multivariant_playlist(
+    start_node: StartNode, recording: Recording, tab: Any
+) -> None:
+    node = await start_node(recording)
+    query = f"start={format_time(T0)}&end={format_time(T0 + 20 * US)}"
+    await play(tab, node.server.url.rstrip("/"), f"/api/v1/streams/gate.main/hls/multivariant.m3u8?{query}")
+    assert await reaches(tab, 2) == []
+    level = await tab.evaluate(
+        "() => (({width, videoCodec, audioCodec}) => [width, videoCodec, audioCodec])(hls.levels[0])"
+    )
+    assert level[0] == 320
+    assert level[1].startswith("avc1.")
+    assert level[2] == "mp4a.40.2"
+    assert await tab.evaluate(SCRUB, 7.2) == 75, "the key frame at 7 s, of pictures that begin anew at 4 s"
+    assert (await tab.evaluate(AT))["errors"] == []
 
 
 async def test_a_growing_recording_is_followed_with_low_latency(tmp_path: Any, tab: Any) -> None:
