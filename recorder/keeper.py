@@ -1,7 +1,7 @@
 """What all volumes' deletions share: the rules, the facts, the clock they go by, and whether any of it may be trusted.
 
 Kept true: retention's clock gains on monotonic time by at most a second a second, so a step of the machine's clock
-deletes nothing; without a trusted clock or a working index nothing is deleted; limits are the first rule's whose
+deletes nothing; without a trusted clock nothing is too old and no hold expires; limits are the first rule's whose
 pattern fits the stream.
 """
 
@@ -90,6 +90,10 @@ class Keeper:
         """The time that ages are told by."""
         return self._ages.now_us()
 
+    def holds_us(self) -> int:
+        """The time that holds expire by; while the clock is not trusted none does."""
+        return self.now_us() if self._clock.trust().trusted else 0
+
     def refresh(self) -> None:
         """Look at everything anew."""
         with self.index.read() as snapshot:
@@ -101,8 +105,8 @@ class Keeper:
         if trust.trusted:
             return ""
         return (
-            f"the clock is not trusted ({trust.reason}): nothing goes for its age, and guaranteed days do not run out; "
-            "`keyreel status` tells of the clock"
+            f"the clock is not trusted ({trust.reason}): nothing goes for its age, guaranteed days do not run out, and "
+            "no hold expires; `keyreel status` tells of the clock"
         )
 
     def distrust(self, *, full: bool) -> tuple[str, str]:
@@ -155,9 +159,7 @@ class Keeper:
         coming = {stream_id for (stream_id, where) in self.facts.rates if where == volume}
         return sum(self.limits(self.facts.names.get(one, ""))[0].days_min > days_kept for one in coming)
 
-    def lines(
-        self, snapshot: Snapshot, volume: bytes, now_us: int, *, everything: bool
-    ) -> tuple[list[Line], list[Group]]:
+    def lines(self, snapshot: Snapshot, volume: bytes, *, everything: bool) -> tuple[list[Line], list[Group]]:
         """The streams that have something on a volume; without `everything` those that have a limit to look at."""
         if time.monotonic() - self._hinted_s > HINTS_S:  # what was brought back or taken in late is found then
             self._hints, self._hinted_s = {}, time.monotonic()
@@ -170,7 +172,7 @@ class Keeper:
             if where == volume and one.chunks:
                 here[stream_id] = one.bytes
         groups = self._groups(names, totals, here)
-        kept = self._kept(snapshot, now_us, names)
+        kept = self._kept(snapshot, names)
         lines = []
         for stream_id, mine in here.items():
             name = names.get(stream_id)
@@ -202,9 +204,9 @@ class Keeper:
                     groups.append(Group((total - rule.group_bytes_max) * mine // total, members))
         return groups
 
-    def _kept(self, snapshot: Snapshot, now_us: int, names: dict[int, str]) -> dict[int, list[Range]]:
+    def _kept(self, snapshot: Snapshot, names: dict[int, str]) -> dict[int, list[Range]]:
         """What is held, and what a reader has a lease of, by stream."""
-        held = held_ranges(snapshot, now_us)
+        held = held_ranges(snapshot, self.holds_us())
         kept = {stream_id: list(held[name]) for stream_id, name in names.items() if name in held}
         for lease in leases(self.run_path):
             kept.setdefault(lease.stream_id, []).append((lease.start_us, lease.end_us))

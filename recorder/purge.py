@@ -189,7 +189,7 @@ class Purger:
         self._aged_left = min(self._aged_left + rate * (now_s - self._aged_s), most)
         self._aged_s = now_s
         with self._keeper.index.read() as snapshot:
-            lines, groups = self._keeper.lines(snapshot, self.slot.id, now_us, everything=need != Need())
+            lines, groups = self._keeper.lines(snapshot, self.slot.id, everything=need != Need())
             choice = choose(
                 lines, now_us=now_us, need=need, groups=groups, below_min=self._keeper.below_min,
                 ages_known=not self._keeper.clock_distrust(), aged_max=max(round(self._aged_left), 0), most=BATCH,
@@ -214,7 +214,7 @@ class Purger:
         now_us = self._keeper.now_us()
 
         def job(transaction: Transaction) -> list[Condemned]:
-            held = held_ranges(transaction, now_us)
+            held = held_ranges(transaction, self._keeper.holds_us())
             names = {row.id: row.name for row in transaction.streams()}
             done = (
                 condemn(transaction, chunk, rule, now_us, held.get(names[chunk.stream_id], []))
@@ -303,10 +303,9 @@ class Purger:
 
     def _doom(self, spans: Sequence[tuple[Condemned, int, int]], names: dict[int, str]) -> list[Condemned]:
         """The step after which no hold brings them back; a hold that the index's times would have missed does."""
-        now_us = self._keeper.now_us()
 
         def job(transaction: Transaction) -> list[Condemned]:
-            held = held_ranges(transaction, now_us)
+            held = held_ranges(transaction, self._keeper.holds_us())
             keys = []
             for one, start_us, end_us in spans:
                 chunk = one.chunk

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -145,6 +147,22 @@ def test_without_a_trusted_clock_only_streams_without_guaranteed_days_make_room(
     ]
     choice = choose(state, now_us=NOW_US, need=Need(99), ages_known=False)
     assert [(one.chunk.stream_id, one.rule) for one in choice.victims] == [(2, Rule.SPACE)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(lines(), NEEDS)
+def test_a_clock_that_is_not_trusted_lets_nothing_go_that_another_could_not(state: list[Line], need: Need) -> None:
+    """Whatever the time is, each chunk that makes room might go at any time, and is the oldest of its stream."""
+    state = [replace(line, excess_bytes=0) for line in state]
+    unknown = choose(state, now_us=NOW_US, need=need, ages_known=False)
+    at_any_time = choose(state, now_us=0, need=Need(1 << 40))
+    assert {(one.stream_id, one.sequence) for one, _ in unknown.victims} <= {
+        (one.stream_id, one.sequence) for one, _ in at_any_time.victims
+    }
+    for line in state:
+        gone = [one.sequence for one, _ in unknown.victims if one.stream_id == line.stream_id]
+        first = [one.sequence for one, _ in at_any_time.victims if one.stream_id == line.stream_id]
+        assert gone == first[: len(gone)]
 
 
 def test_limits_of_bytes_are_of_streams_and_of_groups() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from base.clock import ClockTrust
 from base.config import Config, RetentionConfig, RetentionRule
@@ -80,8 +81,8 @@ class Rig:
         self.index = Index.open(datadir.index_path, create=True)
         self.committer = Committer(self.index)
         self.committer.start()
-        config = Config(retention=RetentionConfig(**{"grace_s": 0.2} | rules))
-        self.keeper = Keeper(self.index, self.committer, config, datadir, self.clock)
+        self.config = Config(retention=RetentionConfig(**{"grace_s": 0.2} | rules))
+        self.keeper = Keeper(self.index, self.committer, self.config, datadir, self.clock)
         self.slot = Slot(
             volume.id, volume.root, make_writer=_never, settle=lambda volume, cuts: None, on_failed=_never
         )  # fmt: skip
@@ -290,6 +291,31 @@ def test_a_step_of_the_clock_deletes_nothing(rig: MakeRig) -> None:
     one.purger._next_pass_s = 0
     one.step_until(lambda: one.files() == 2)
     assert one.there() == [2, 3], "time that did pass counts"
+
+
+def test_without_a_trusted_clock_room_is_made_and_nothing_ends_for_a_date(rig: MakeRig) -> None:
+    """A full disk takes the oldest that has no guaranteed days; no guaranteed day runs out and no hold expires."""
+    one = rig(rules=[RetentionRule(streams=["cam2.*"], days_min=30)])
+    one.fill(50, 20, 10, 1)
+    one.fill(60, 40, 8, stream_id=2)
+    with one.index.write() as transaction:
+        place(transaction, replace(_hold(NOW_US - 50 * DAY_US + S), expires_us=NOW_US + DAY_US))
+    one.clock.wall = NOW_US + 3650 * DAY_US
+    one.clock.trusted = ClockTrust(False, "unsynced")
+    one.keeper = one.purger._keeper = Keeper(  # as after a restart under that clock
+        one.index, one.committer, one.config, one.datadir, one.clock
+    )
+    one.need = Need(1 << 40)
+    one.step_until(lambda: one.files() == 5 and not one.condemned())
+    for _ in range(5):
+        one.purger._next_need_s = 0
+        one.purger.step()
+    assert (one.there(1), one.there(2)) == ([1, 4], [1, 2, 3])
+    assert one.purger.told.paused == "clock"
+    assert one.purger.told.short_bytes
+    one.clock.trusted = ClockTrust(True)
+    one.step_until(lambda: one.files() == 2 and not one.condemned())
+    assert (one.there(1), one.there(2)) == ([4], [3]), "with a clock that is trusted the hold is over"
 
 
 def test_what_is_too_old_goes_in_bounded_portions(rig: MakeRig, monkeypatch: pytest.MonkeyPatch) -> None:
