@@ -56,7 +56,16 @@ def missing_rights() -> str:
 class Disk:
     """One disk and the file system on it, mounted at `root`."""
 
-    def __init__(self, folder: Path, filesystem: FileSystem, *, root: Path | None = None, size_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        filesystem: FileSystem,
+        *,
+        root: Path | None = None,
+        size_bytes: int = 0,
+        make: tuple[str, ...] = (),
+    ) -> None:
+        self._make = make  # more words for mkfs
         self.filesystem: FileSystem = filesystem
         self.root = root or folder / "root"
         self._folder = folder
@@ -82,7 +91,7 @@ class Disk:
             image.truncate(self._size_bytes)
         self._start_server()
         self._attach()
-        _run(*MAKE[self.filesystem], self._loop)
+        _run(*MAKE[self.filesystem], *self._make, self._loop)
         self.mount()
 
     def close(self) -> None:

@@ -2,13 +2,14 @@
  * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "sync-eio" syncs alone,
  * "hang" holds every such call until the file says something else, "freeze" also names that are looked up, "freeze TEXT" only
  * paths that contain TEXT; "slow N" lets N bytes a second be written, "read-eio A B" refuses reads that touch bytes [A, B)
- * of any file. With
+ * of any file, "quota N" refuses writes while the files of FOLDER take N bytes or more. With
  * DISKSHIM_KILL_AT=N the process dies by SIGKILL in the N-th call, before it is done; files made, renamed and removed
  * count too. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,15 +93,37 @@ static int bad_path(const char *path, int sync) {
     return said("eio") || (sync && said("sync-eio"));
 }
 
+static __thread long used;
+static int count_file(const char *path, const struct stat *one, int kind, struct FTW *at) {
+    if (kind == FTW_F) used += one->st_blocks * 512;
+    return 0;
+}
+
+static int over_quota(int fd) {
+    char path[4096], text[64] = "";
+    long most = 0;
+    const char *folder = getenv("DISKSHIM"), *control = getenv("DISKSHIM_CONTROL");
+    FILE *file = folder && control ? fopen(control, "r") : NULL;
+    if (!file) return 0;
+    int found = fgets(text, sizeof text, file) && sscanf(text, "quota %ld", &most) == 1;
+    fclose(file);
+    if (!found || strncmp(path_of(fd, path, sizeof path), folder, strlen(folder)) != 0) return 0;
+    used = 0;
+    nftw(folder, count_file, 16, FTW_PHYS);
+    return used >= most;
+}
+
 #define REAL(name) static __typeof__(&name) real; if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
 #define REFUSE(fd, sync) if (bad(fd, sync)) { errno = EIO; return -1; }
+#define REFUSE_WRITE(fd) REFUSE(fd, 0) if (over_quota(fd)) { errno = EDQUOT; return -1; }
 
 int fsync(int fd) { REAL(fsync); REFUSE(fd, 1); return real(fd); }
 int fdatasync(int fd) { REAL(fdatasync); REFUSE(fd, 1); return real(fd); }
 int syncfs(int fd) { REAL(syncfs); REFUSE(fd, 1); return real(fd); }
 int ftruncate(int fd, off_t size) { REAL(ftruncate); REFUSE(fd, 0); return real(fd, size); }
 int ftruncate64(int fd, off64_t size) { REAL(ftruncate64); REFUSE(fd, 0); return real(fd, size); }
-ssize_t write(int fd, const void *data, size_t size) { REAL(write); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size); }
+ssize_t write(int fd, const void *data, size_t size) { REAL(write); REFUSE_WRITE(fd); wait_for(fd, size); return real(fd, data, size); }
+int fallocate(int fd, int mode, off_t at, off_t size) { REAL(fallocate); REFUSE_WRITE(fd); return real(fd, mode, at, size); }
 #define REFUSE_PATH(path) if (bad_path(path, 0)) { errno = EIO; return -1; }
 
 /* A path beneath an open directory. */
@@ -135,10 +158,10 @@ int rename(const char *from, const char *to) {
     if (bad_path(from, 0)) { errno = EIO; return -1; }
     return real(from, to);
 }
-ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { REAL(pwrite); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size, at); }
-ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { REAL(pwrite64); REFUSE(fd, 0); wait_for(fd, size); return real(fd, data, size, at); }
-ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { REAL(pwritev); REFUSE(fd, 0); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
-ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) { REAL(pwritev64); REFUSE(fd, 0); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
+ssize_t pwrite(int fd, const void *data, size_t size, off_t at) { REAL(pwrite); REFUSE_WRITE(fd); wait_for(fd, size); return real(fd, data, size, at); }
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at) { REAL(pwrite64); REFUSE_WRITE(fd); wait_for(fd, size); return real(fd, data, size, at); }
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) { REAL(pwritev); REFUSE_WRITE(fd); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
+ssize_t pwritev64(int fd, const struct iovec *parts, int count, off64_t at) { REAL(pwritev64); REFUSE_WRITE(fd); wait_for(fd, size_of(parts, count)); return real(fd, parts, count, at); }
 
 static int unreadable(int fd, size_t size, off_t at) {
     char path[4096], text[96] = "";

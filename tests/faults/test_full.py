@@ -20,6 +20,7 @@ from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
 from simcam.stamps import verify
 from tests.e2e.node import Node, until
+from tests.faults.device import Disk
 
 pytestmark = pytest.mark.needs_mount
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
@@ -152,14 +153,54 @@ async def test_with_everything_held_streams_give_way_by_priority_and_nothing_hel
     assert done.returncode == 0, done.stdout
 
 
+async def test_a_quota_is_a_full_disk(node: MakeNode, mount: Callable[..., Path], disk: Callable[[str], None]) -> None:
+    """The file system has room, the quota has none: the oldest goes all the same, and recording goes on beneath it."""
+    volume_path = mount("bad", "size=128m")
+    one = node(config=FAST.format(path=volume_path))
+    async with SimcamServer([CameraSpec("c0", loop=LOOP)]) as server:
+        await one.start()
+        one.keyreel("camera", "add", "c0", server.url("c0"))
+        await older(one, volume_path, "c0.main", 2)
+        first = sequences(one, volume_path, "c0.main")[0]
+        used = sum(path.stat().st_blocks * 512 for path in volume_path.rglob("*") if path.is_file())
+        disk(f"quota {used}")
+
+        async def relieved() -> bool:
+            done = await volume(one)
+            return bool(done["deleted_chunks"]) and done["state"] == "ok"
+
+        await until(relieved, 40, f"room below the quota; {await volume(one)} {one.log_tail()}")
+        before = (await one.streams())["c0.main"]["durable_until"]
+
+        async def again() -> bool:
+            return bool((await one.streams())["c0.main"]["durable_until"] > before)
+
+        await until(again, 40, f"it records; {await volume(one)} {one.log_tail()}")
+        assert '"reason": "enospc"' in one.log_path.read_text()
+        assert first not in sequences(one, volume_path, "c0.main"), "the oldest went"
+        assert await one.stop() == 0
+    done = one.keyreel("check", "--json", check=False)
+    assert done.returncode == 0, done.stdout
+    assert {gap["cause"] for gap in (await timeline(one, "c0.main"))["gaps"]} <= {"expired", "volume"}
+
+
+@pytest.mark.at_length
+@pytest.mark.needs_device
+async def test_a_disk_without_inodes(node: MakeNode, tmp_path: Path) -> None:
+    """A real file system tells its own way that no more names fit."""
+    with Disk(tmp_path / "device", "ext4", root=tmp_path / "disk", size_bytes=48 << 20, make=("-N", "64")) as disk:
+        await run_out(node(config=FAST.format(path=disk.root)), disk.root, "inodes")
+
+
 @pytest.mark.parametrize("lacking", ["inodes", "file-size", "files"])
-async def test_what_runs_out_like_a_disk(
-    node: MakeNode, tmp_path: Path, mount: Callable[..., Path], lacking: str
-) -> None:
+async def test_what_runs_out_like_a_disk(node: MakeNode, mount: Callable[..., Path], lacking: str) -> None:
     """Inodes, the length of a file, open files: no crash, a reason, and it goes on when there is some again."""
     disk = mount("disk", "size=64m,nr_inodes=40" if lacking == "inodes" else "size=64m")
     (disk / "lost+found").mkdir()
-    one = node(config=FAST.format(path=disk))
+    await run_out(node(config=FAST.format(path=disk)), disk, lacking)
+
+
+async def run_out(one: Node, disk: Path, lacking: str) -> None:
     async with SimcamServer([CameraSpec("c0", loop=LOOP)]) as server:
         await one.start()
         one.keyreel("camera", "add", "c0", server.url("c0"))
@@ -168,7 +209,7 @@ async def test_what_runs_out_like_a_disk(
         if lacking == "inodes":
             await older(one, disk, "c0.main", 2)
             with contextlib.suppress(OSError):
-                for i in range(100):
+                for i in range(1000):
                     (disk / "lost+found" / str(i)).touch()
         else:
             kind, low = {"file-size": (resource.RLIMIT_FSIZE, 100_000), "files": (resource.RLIMIT_NOFILE, 3)}[lacking]
