@@ -119,6 +119,7 @@ class VolumeStatus(VolumeFigures, kw_only=True):
     written_bytes: int = 0
     syncs: int = 0
     last_sync_ms: float = 0.0
+    scarcity: float = 0.0  # where nothing may be deleted: 0 there is room, 1 there is none; streams give way by it
     scrub: ScrubStatus | None = None
 
 
@@ -362,5 +363,6 @@ def _volume(views: list[VolumeStatus]) -> VolumeStatus:
         written_bytes=sum(one.written_bytes for one in views),
         syncs=sum(one.syncs for one in views),
         last_sync_ms=max(one.last_sync_ms for one in views),
+        scarcity=max(one.scarcity for one in views),
         scrub=next((one.scrub for one in views if one.scrub is not None), None),  # the first worker scrubs
     )

@@ -1,7 +1,7 @@
 """Retention in a recorder process: a thread per volume that deletes, and one that looks at rates.
 
 Kept true: the event loop waits for none of them; one volume's hang stops no other's deletions; one process of a node
-deletes, the others look at rates alone.
+deletes, the others look at rates and hear from it how scarce room is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from recorder.committer import Committer
 from recorder.forecast import Outlook, outlook
 from recorder.keeper import Keeper, TrustedClock
 from recorder.purge import Purged, Purger
+from recorder.scarcity import Listener
 from recorder.slot import Slot
 
 FACTS_S: Final = 10.0  # one look at 2,000 streams takes 70 ms
@@ -46,17 +47,22 @@ class Retention:
         self.keeper = Keeper(index, committer, config, datadir, clock)
         self._purgers: dict[bytes, Purger] = {}
         self._ahead: dict[bytes, Outlook] = {}
-        self._deletes = deletes
+        self._listener = None if deletes else Listener(datadir.run_path)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
 
     def start(self) -> None:
         """Start looking; volumes come with `follow`."""
         self._thread.start()
+        if self._listener is not None:
+            self._listener.start()
 
     def follow(self, slots: Mapping[bytes, Slot]) -> None:
         """Take up volumes that are new, let go those that left, and wake those that just filled up."""
-        for volume_id, slot in slots.items() if self._deletes else ():
+        if self._listener is not None:
+            self._listener.follow(slots)
+            return
+        for volume_id, slot in slots.items():
             purger = self._purgers.get(volume_id)
             if purger is None or purger.slot is not slot:
                 if purger is not None:
@@ -82,6 +88,7 @@ class Retention:
         status.days_left, status.days_kept, status.days_held = map(_days, ahead)
         status.streams_short = keeper.streams_short(slot.id, ahead.days_kept)
         status.short_bytes = told.short_bytes
+        status.scarcity = slot.writer.scarcity if slot.writer is not None else 0.0
         status.deleting_paused, status.deleting_detail = told.paused, told.detail
         status.condemned_chunks = told.waiting
         status.deleted_chunks, status.deleted_bytes = told.deleted_chunks, told.deleted_bytes
@@ -101,6 +108,8 @@ class Retention:
     def end(self) -> None:
         """Delete no more; what is condemned waits for the next start."""
         self._ended.set()
+        if self._listener is not None:
+            self._listener.end()
         for purger in self._purgers.values():
             purger.end()
         for purger in self._purgers.values():

@@ -112,15 +112,17 @@ def _samples(path: Path) -> list[bytes]:
     return chunk_samples(path)
 
 
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.at_length), 2])
 async def test_with_everything_held_streams_give_way_by_priority_and_nothing_held_goes(
-    node: MakeNode, tmp_path: Path, mount: Callable[..., Path]
+    node: MakeNode, mount: Callable[..., Path], workers: int
 ) -> None:
+    """Of two workers the second one records the stream that gives way, and the first one knows that room is scarce."""
     disk = mount("disk", "size=32m")
     (disk / "lost+found").mkdir()
-    one = node(config=FAST.format(path=disk))
+    one = node(config=f"[recorder]\nworkers = {workers}\n".join(FAST.format(path=disk).split("[recorder]\n")))
     async with SimcamServer([CameraSpec(name, loop=LOOP) for name in ("low", "high")]) as server:
         await one.start()
-        for name in ("low", "high"):
+        for name in ("high", "low"):  # their ids are in this order
             one.keyreel("camera", "add", name, server.url(name), "--priority", name)
         await one.recording("low.main", "high.main")
         one.keyreel(
