@@ -34,6 +34,7 @@ from export.manifest import KIND, chunk_documents, clock_document, codec_epochs,
 from export.mp4 import FragmentRecord, Signer, StreamFile, whole_fragments
 from export.onvif import ExportUnit, Source
 from export.package import Entry, Package, open_package, refuse_existing
+from export.proof import Leaves, LedgerPart
 from export.standalone import standalone
 from export.verifier.files import canonical
 from export.verifier.verdict import FORMAT_VERSION, MANIFEST, MANIFEST_CONTEXT, SIGNATURE
@@ -313,10 +314,12 @@ class Job:
         name = planned.stream_name
         path = f"streams/{name}.mp4"
         encoder = msgspec.json.Encoder()
+        leaves: Leaves = {}
         with journal.spool() as spool:
 
             def record(one: FragmentRecord) -> None:
                 spool.write(encoder.encode(one) + b"\n")
+                leaves.setdefault(one.sequence, {})[one.number] = bytes.fromhex(one.leaf)
 
             unit = ExportUnit(socket.gethostname(), begun.created_us, self.request.operator)
             file = StreamFile(
@@ -327,6 +330,11 @@ class Job:
             spool.seek(0)
             package.add(f"streams/{name}.fragments.jsonl", iter(lambda: spool.read(1 << 20), b""))
         document = self._document(begun, name, planned)
+        ledger = LedgerPart(self._tools.datadir.ledger_path / name, planned)
+        if ledger.raw:
+            document["ledger"] = f"streams/{name}.ledger"
+            package.add(document["ledger"], [ledger.raw])
+            ledger.add_to(document["chunks"], leaves)
         assert file.summary is not None
         mp4 = msgspec.to_builtins(file.summary) | {"origin": format_time(file.origin_us)}
         del mp4["origin_us"]
@@ -344,6 +352,7 @@ class Job:
                 "gaps": gap_documents(planned, snapshot, self._tools.store, row, asked),
                 "file": "",
                 "fragments": "",
+                "ledger": "",
             }
         if planned is None:
             return document

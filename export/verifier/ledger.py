@@ -15,9 +15,10 @@ from typing import Any
 from export.verifier.files import Findings, sha256
 from export.verifier.signatures import ed25519_verify
 
-HEAD_CONTEXT = b"keyreel ledger head 1\0"
+HEAD_CONTEXT = b"keyreel-ledger-head-1\0"
 ENTRY = struct.Struct(">2sBBIQq32s")
 IDENTITY, OPENED, CHUNK, HEAD = 1, 5, 6, 8
+CLOCK_SLACK_US = 86_400_000_000  # stored time may be apart from the clock by which keys are made and retired
 CHUNK_FIELDS = struct.Struct(">16sIHHIIqqQ32s")
 OPENED_FIELDS = struct.Struct(">16s16sIIIqI32s")
 
@@ -25,14 +26,14 @@ OPENED_FIELDS = struct.Struct(">16s16sIIIqI32s")
 class Ledger:
     """The entries of one stream, as far as a good signature covers them."""
 
-    def __init__(self, raw: bytes, name: str, keys: list[bytes], findings: Findings) -> None:
+    def __init__(self, raw: bytes, name: str, keys: list[dict[str, Any]], findings: Findings) -> None:
         self.name = name
         self.entries: dict[int, bytes] = {}  # number → whole entry
         self.signed_upto = -1
         self.signed_us = 0
         self._findings = findings
         self._follow(raw)
-        self._check_head({hashlib.sha256(key).digest(): key for key in keys})
+        self._check_head({hashlib.sha256(bytes.fromhex(one["key"])).digest(): one for one in keys})
 
     def _follow(self, raw: bytes) -> None:
         """Take in entries while each is the one after the one before."""
@@ -56,7 +57,7 @@ class Ledger:
     def _last(self) -> int:
         return next(reversed(self.entries), -1)
 
-    def _check_head(self, keys: dict[bytes, bytes]) -> None:
+    def _check_head(self, keys: dict[bytes, dict[str, Any]]) -> None:
         """The last signature covers all before it."""
         for number in reversed(self.entries):
             entry = self.entries[number]
@@ -65,8 +66,10 @@ class Ledger:
             key, signature = keys.get(entry[ENTRY.size + 16 : ENTRY.size + 48]), entry[-68:-4]
             if key is None:
                 self._findings.add(self.name, f"entry {number} is signed by a key that the manifest does not name")
-            elif not ed25519_verify(key, HEAD_CONTEXT + entry[:-68], signature):
+            elif not ed25519_verify(bytes.fromhex(key["key"]), HEAD_CONTEXT + entry[:-68], signature):
                 self._findings.add(self.name, f"the signature in entry {number} does not hold")
+            elif wrong := why_not_valid(key, ENTRY.unpack_from(entry)[5]):
+                self._findings.add(self.name, f"the signature in entry {number} does not count: its key {wrong}")
             else:
                 self.signed_upto, self.signed_us = number - 1, ENTRY.unpack_from(entry)[5]
             return
@@ -109,18 +112,10 @@ class Ledger:
                 found.update(numbers)
         return found
 
-    def stored(self, chunk: dict[str, Any]) -> tuple[int, bool]:
-        """(fragments that the ledger knows of the chunk, whether that is all there ever were)."""
-        upto, sealed = 0, False
-        for content in self.said(CHUNK):
-            row = CHUNK_FIELDS.unpack(content)
-            if row[0].hex() == chunk["opening"]:
-                upto, sealed = max(upto, row[4] + row[5] - 1), sealed or row[2] != 1
-        return upto, sealed
-
-    def sequences(self) -> set[int]:
-        """Chunks that the recorder says it began."""
-        return {OPENED_FIELDS.unpack(one)[2] for one in self.said(OPENED)}
+    def stored(self, chunk: dict[str, Any]) -> int:
+        """How many fragments of a chunk the recorder speaks of."""
+        rows = (CHUNK_FIELDS.unpack(content) for content in self.said(CHUNK))
+        return max((row[4] + row[5] - 1 for row in rows if row[0].hex() == chunk["opening"]), default=0)
 
 
 def tree_root(low: int, high: int, first: int, end: int, outside: Iterator[bytes], run: Iterator[bytes]) -> bytes:
@@ -133,6 +128,15 @@ def tree_root(low: int, high: int, first: int, end: int, outside: Iterator[bytes
     left = tree_root(low, middle, first, end, outside, run)
     right = tree_root(middle, high, first, end, outside, run)
     return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def why_not_valid(key: dict[str, Any], at_us: int) -> str:
+    """Why what this key signed at that time does not count; empty when it does."""
+    if key["revoked_us"] and at_us >= key["revoked_us"]:
+        return "was revoked before"
+    if key["retired_us"] and at_us > key["retired_us"] + CLOCK_SLACK_US:
+        return "was retired before"
+    return "was made later" if at_us < key["made_us"] - CLOCK_SLACK_US else ""
 
 
 def key_name(spki: bytes) -> str:

@@ -25,13 +25,14 @@ def point_add(p: Point, q: Point) -> Point:
     return e * f % P, g * h % P, f * g % P, e * h % P
 
 
-def point_multiply(scalar: int, point: Point) -> Point:
-    """Double and add."""
-    result: Point = (0, 1, 1, 0)
-    while scalar:
-        if scalar & 1:
-            result = point_add(result, point)
-        point, scalar = point_add(point, point), scalar >> 1
+def two_multiples(a: int, p: Point, b: int, q: Point) -> Point:
+    """a·p + b·q, both in one pass over the bits."""
+    table, result = (p, q, point_add(p, q)), (0, 1, 1, 0)
+    for bit in range(max(a, b).bit_length() - 1, -1, -1):
+        result = point_add(result, result)
+        which = (a >> bit & 1) + 2 * (b >> bit & 1)
+        if which:
+            result = point_add(result, table[which - 1])
     return result
 
 
@@ -61,8 +62,8 @@ def ed25519_verify(spki: bytes, message: bytes, signature: bytes) -> bool:
     if a is None or r is None or s >= L:
         return False
     h = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % L
-    left, right = point_multiply(s, BASE), point_add(r, point_multiply(h, a))
-    return (left[0] * right[2] - right[0] * left[2]) % P == 0 == (left[1] * right[2] - right[1] * left[2]) % P
+    left = two_multiples(s, BASE, h, (P - a[0], a[1], a[2], P - a[3]))  # s·B - h·A, which should be R
+    return (left[0] - r[0] * left[2]) % P == 0 == (left[1] - r[1] * left[2]) % P
 
 
 def der(data: bytes, at: int) -> tuple[int, int]:

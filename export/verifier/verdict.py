@@ -19,7 +19,7 @@ from export.verifier.video import ALTERED, INTACT, MISSING, Changed, Record, rea
 
 FORMAT_VERSION = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-MANIFEST_CONTEXT = b"keyreel manifest 1\0"
+MANIFEST_CONTEXT = b"keyreel-manifest-1\0"
 AUTHENTIC, NOT_COVERED, NOT_RECORDED = "authentic", "not covered", "not recorded"
 HOLE_US = 1_000_000  # an absence shorter than this needs no cause
 
@@ -105,11 +105,12 @@ class Stream:
         self._files, self._document, self._findings, self._trusted = files, document, findings, trusted
         self._asked = time_of(manifest["asked"]["start"]), time_of(manifest["asked"]["end"])
         self._listed = {one["name"]: one for one in manifest["files"]}
-        self._keys = [bytes.fromhex(one["key"]) for one in manifest.get("keys", [])]
+        self._keys = manifest["keys"]
         self._certificate = manifest.get("certificate_sha256", "")
         self._records: list[Record] = []
         self._verdicts: list[str] = []
         self._ledger_until = ""
+        self._stored = {one["sequence"]: one["stored_fragments"] for one in document.get("chunks", [])}
 
     def report(self) -> dict[str, Any]:
         """The verdicts over time; what is wrong goes to the findings."""
@@ -117,6 +118,7 @@ class Stream:
             self._records = self._read_records()
             self._verdicts = self._judge()
             self._prove()
+            self._check_order()
         ranges = self._ranges()
         seconds: dict[str, float] = {}
         for one in ranges:
@@ -180,17 +182,33 @@ class Stream:
         if ledger_name and self._trusted:
             ledger = Ledger(self._files.whole(ledger_name), ledger_name, self._keys, self._findings)
             ledger.check_headers(self._document["chunks"])
-            self._ledger_until = time_text(ledger.signed_us) if ledger.signed_us else ""
             for chunk in self._document["chunks"]:
-                leaves = {
-                    one["number"]: bytes.fromhex(one["leaf"])
-                    for one, verdict in zip(self._records, self._verdicts)
-                    if verdict == INTACT and one["sequence"] == chunk["sequence"]
-                }
-                proven |= {(chunk["sequence"], number) for number in ledger.proven(chunk, leaves)}
+                self._stored[chunk["sequence"]] = max(ledger.stored(chunk), self._stored[chunk["sequence"]])
+            self._ledger_until = time_text(ledger.signed_us) if ledger.signed_us else ""
+            leaves: dict[int, dict[int, bytes]] = {}
+            for one, verdict in zip(self._records, self._verdicts):
+                if verdict == INTACT:
+                    leaves.setdefault(one["sequence"], {})[one["number"]] = bytes.fromhex(one["leaf"])
+            for chunk in self._document["chunks"]:
+                sound = ledger.proven(chunk, leaves.get(chunk["sequence"], {}))
+                proven |= {(chunk["sequence"], number) for number in sound}
         for i, (one, verdict) in enumerate(zip(self._records, self._verdicts)):
             if verdict == INTACT:
                 self._verdicts[i] = AUTHENTIC if (one["sequence"], one["number"]) in proven else NOT_COVERED
+
+    def _check_order(self) -> None:
+        """Between two fragments the recorder stored no other, unless a gap with a cause lies there."""
+        gaps = [(time_of(gap["start"]), time_of(gap["end"])) for gap in self._document["gaps"]]
+        for one, after in zip(self._records, self._records[1:]):
+            if one["sequence"] == after["sequence"] and after["number"] == one["number"] + 1:
+                continue
+            is_next = after["sequence"] == one["sequence"] + 1 and after["number"] == 1
+            if is_next and one["number"] >= self._stored.get(one["sequence"], 0):
+                continue
+            start_us, end_us = one["end_us"] - HOLE_US, after["start_us"] + HOLE_US
+            if not any(low < end_us and high > start_us for low, high in gaps):
+                told = f"between {time_text(one['end_us'])} and {time_text(after['start_us'])}"
+                self._findings.add(self._document["stream"], f"{told} the recorder stored more than is here")
 
     def _ranges(self) -> list[dict[str, Any]]:
         """The whole range asked for, in time order, each part with its verdict."""
