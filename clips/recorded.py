@@ -1,7 +1,7 @@
 """The pictures of a range as they were stored, one after another, for who judges them.
 
-Kept true: bytes of a fragment are given out only after its check; one that fails it is left out and counted; what is
-held in memory is one fragment.
+Kept true: bytes of a fragment are given out only after its check; one that fails it is left out and counted; where
+something is known to be missing there is a GAP; what is held in memory is one fragment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from clips.store import ChunkStore, OpenChunk
 from index import ChunkRow, Snapshot
 
 CONNECTION_US_MAX: Final = 31 * 86_400 * US  # so far back its beginning is looked for
-Picture = tuple[int, memoryview]  # stored time, and the sample with NAL lengths of 4 bytes
+GAP: Final = memoryview(b"")
+Picture = tuple[int, memoryview]  # stored time, and the sample with NAL lengths of 4 bytes, or GAP
 
 
 class Recorded:
@@ -36,6 +37,7 @@ class Recorded:
         self._progress = progress
         self._done = 0
         self._total = sum(row.media_bytes for row in self._rows)
+        self._run = -1
         self._next = self._opened()
 
     def by_codec(self) -> Iterator[tuple[VideoCodec, Iterator[Picture]]]:
@@ -46,6 +48,9 @@ class Recorded:
 
     def _of(self, codec: VideoCodec) -> Iterator[Picture]:
         while self._next is not None and self._next.file.config.video.codec == codec:
+            if self._next.row.run != self._run or self._next.file.head.gap_start_us:
+                yield self._next.row.start_us, GAP
+            self._run = self._next.row.run
             yield from self._pictures(self._next)
             self._done += self._next.row.media_bytes
             self._next = self._opened()
@@ -71,14 +76,17 @@ class Recorded:
                 data = self._store.fragment(chunk, i)
             except DamageError:
                 self.lost += 1
+                yield int(table.wall_us[i]), GAP
                 continue
             yield from pictures_of(chunk, i, data)
             self._progress(self._done + int(table.offset[i]), self._total)
 
 
 def pictures_of(chunk: OpenChunk, i: int, data: bytes | memoryview) -> Iterator[Picture]:
-    """The pictures of the i-th fragment, whose bytes `data` are."""
+    """The pictures of the i-th fragment, whose bytes `data` are; an empty one before them where it declares a gap."""
     table, view = chunk.table, memoryview(data)
+    if table.gap_end_us[i] > table.gap_start_us[i]:
+        yield int(table.wall_us[i]), GAP
     at = int(table.video_at[i] - table.offset[i])
     rows = slice(int(table.video_first[i]), int(table.video_first[i] + table.video_count[i]))
     _, walls = picture_walls(chunk, i, i + 1)

@@ -21,7 +21,7 @@ from base.signatures import CameraSignature, read_signatures, remember
 from base.units import US, format_time
 from chunks.path import chunk_path
 from chunks.reader import ChunkFile
-from clips.recorded import Picture, connection_of, pictures_of
+from clips.recorded import GAP, Picture, connection_of, pictures_of
 from clips.store import OpenChunk
 from evidence.mediasigning import Part, Trust, Verdict, Verifier
 from evidence.mediasigning.parts import Reason
@@ -181,9 +181,11 @@ def judge(
     first_us = last_us = 0
     for time_us, sample in pictures:
         first_us, last_us = first_us or time_us, time_us
+        if not sample:
+            verifier.interrupt()
         for nal in nals_of(sample):
             for part in verifier.feed(nal, time_us):
-                if part.units and part.reason is not Reason.DANGLING:
+                if part.units and part.reason not in (Reason.DANGLING, Reason.INTERRUPTED):
                     return part, verifier.signed
         if not verifier.signed and verifier.gops_held > UNSIGNED_GOPS:
             break
@@ -207,6 +209,7 @@ def _beginning(chunk: OpenChunk, fragments: int) -> Iterator[Picture]:
         try:
             data = chunk.read_fragment(i)
         except DamageError:
+            yield int(table.wall_us[i]), GAP
             continue
         yield from pictures_of(chunk, i, data)
 

@@ -90,6 +90,7 @@ class Key:
         return True
 
 
+@lru_cache(maxsize=64)  # cameras send it with every signature
 def read_key(pem: bytes) -> Key:
     """The key of a chain in PEM, leaf first; DamageError when it cannot be read."""
     try:

@@ -27,6 +27,7 @@ class Unit:
     time_us: int
     starts: bool = False  # a GOP
     is_sei: bool = False
+    ends: bool = False  # what follows is not what the camera sent next
     describes: Draft | None = None  # of an SEI without a signature: the part it speaks of
 
 

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NO_KEY = "certificate-missing"
     UNSIGNED = "no-signature-anywhere"
     DANGLING = "signature-lies-behind"
+    INTERRUPTED = "signature-lies-in-gap"
 
 
 DETAIL = {
@@ -52,6 +53,7 @@ DETAIL = {
     Reason.NO_KEY: "the camera's certificate is not in what was looked at; it comes when a connection begins",
     Reason.UNSIGNED: "no camera signature is in the stream",
     Reason.DANGLING: "the signature of this part comes after the end of what was looked at",
+    Reason.INTERRUPTED: "the recording has a gap where the signature of this part was to come",
 }
 
 
@@ -72,6 +74,7 @@ class Part:
     camera_us: int | None = None  # when it began by the camera's own word
     key: Key | None = None
     provenance: Provenance | None = None
+    signature_us: int | None = None  # of the picture that its signature came with
 
     @property
     def detail(self) -> str:
@@ -98,9 +101,16 @@ class Draft:
     reason: Reason = Reason.NONE
     key: Key | None = None
     provenance: Provenance | None = None
+    signature_us: int | None = None
     below: list[Draft] = field(default_factory=list)  # parts whose SEIs, signed by this one, are among its units
 
-    def settle(self, reason: Reason, key: Key | None = None, provenance: Provenance | None = None) -> None:
+    def settle(
+        self,
+        reason: Reason,
+        key: Key | None = None,
+        provenance: Provenance | None = None,
+        signature_us: int | None = None,
+    ) -> None:
         """Decide this part and all that hang on it; `reason` is what is wrong with the signature above, if anything."""
         waiting = [self]
         while waiting:
@@ -108,7 +118,8 @@ class Draft:
             if one.verdict is None:
                 sure = reason and reason not in _UNDECIDED
                 one.reason = reason if sure else one.own_reason or reason
-                one.verdict, one.key, one.provenance = _VERDICTS.get(one.reason, Verdict.NOT_AUTHENTIC), key, provenance
+                one.verdict = _VERDICTS.get(one.reason, Verdict.NOT_AUTHENTIC)
+                one.key, one.provenance, one.signature_us = key, provenance, signature_us
             waiting += one.below
             one.below = []
 
@@ -126,7 +137,7 @@ class Draft:
         assert self.verdict is not None
         return Part(
             self.verdict, self.reason, self.start_us, self.end_us, self.units, self.missing, self.altered, self.added,
-            self.counter, self.partial, self.camera_us, self.key, self.provenance,
+            self.counter, self.partial, self.camera_us, self.key, self.provenance, self.signature_us,
         )  # fmt: skip
 
 
@@ -138,4 +149,5 @@ _VERDICTS = {
     Reason.UNSIGNED: Verdict.NOT_SIGNED,
     Reason.NO_KEY: Verdict.NOT_COVERED,
     Reason.DANGLING: Verdict.NOT_COVERED,
+    Reason.INTERRUPTED: Verdict.NOT_COVERED,
 }

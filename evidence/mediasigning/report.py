@@ -47,21 +47,25 @@ class StreamReport:
     provenances: Counter[Provenance] = field(default_factory=Counter)
     vendor: Vendor | None = None
     units: int = 0
+    interrupted: int = 0  # parts whose signature lies in a gap of the recording
 
     @property
     def verdict(self) -> Verdict:
         """Of all of it: the worst of its parts; unsigned parts count only where nothing is signed.
 
-        Parts whose signature lies outside are of no account beside such that were decided.
+        Parts whose signature lies outside are of no account beside such that were decided; where it lies in a gap of
+        the recording, something is missing.
         """
         if not self.counts or self.counts.keys() == {Verdict.NOT_SIGNED}:
             return Verdict.NOT_SIGNED
         if self.counts[Verdict.NOT_SIGNED]:
             return Verdict.NOT_AUTHENTIC
-        for verdict in (Verdict.NOT_AUTHENTIC, Verdict.MISSING_UNITS, Verdict.AUTHENTIC):
-            if self.counts[verdict]:
-                return verdict
-        return Verdict.NOT_COVERED
+        if self.counts[Verdict.NOT_AUTHENTIC]:
+            return Verdict.NOT_AUTHENTIC
+        decided = self.counts[Verdict.AUTHENTIC] or self.counts[Verdict.MISSING_UNITS]
+        if decided and (self.interrupted or self.counts[Verdict.MISSING_UNITS]):
+            return Verdict.MISSING_UNITS
+        return Verdict.AUTHENTIC if decided else Verdict.NOT_COVERED
 
     @property
     def provenance(self) -> Provenance | None:
@@ -73,6 +77,7 @@ class StreamReport:
         """The next part of the stream."""
         self.counts[part.verdict] += 1
         self.units += part.units
+        self.interrupted += part.reason is Reason.INTERRUPTED
         if part.key is not None and part.key not in self.keys and len(self.keys) < FINDINGS_MAX:
             self.keys.append(part.key)
         if part.provenance is not None:
@@ -103,7 +108,7 @@ def verify_stream(
     known: Iterable[bytes | memoryview] = (),
     into: StreamReport | None = None,
 ) -> StreamReport:
-    """Judge `samples`, (stored time, picture with NAL lengths of 4 bytes) in decode order.
+    """Judge `samples`, (stored time, picture with NAL lengths of 4 bytes) in decode order; an empty one is a known gap.
 
     Parts that lie wholly outside [start_us, end_us) are left out: give some seconds of samples more at the end, as a
     signature comes after what it signs. `known` are samples from elsewhere that may hold the camera's certificate, as
@@ -114,6 +119,8 @@ def verify_stream(
         for nal in nals_of(sample):
             verifier.learn(nal)
     for time_us, sample in samples:
+        if not sample:
+            verifier.interrupt()
         for nal in nals_of(sample):
             for part in verifier.feed(nal, time_us):
                 _take(report, part, start_us, end_us)

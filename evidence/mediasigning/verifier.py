@@ -29,6 +29,9 @@ SEIS_HELD: Final = 64  # that fit no units yet
 _RECENT: Final = 16  # SEIs remembered, to know a repeated one
 
 
+_NO_FORGERY: Final = (Reason.NONE, Reason.NO_KEY)
+
+
 class _Last(NamedTuple):
     """The last part found: its number, and the hashes by which the next one may name it; empty when not known."""
 
@@ -81,8 +84,8 @@ class Verifier:
         self._chained = [_Chained(name) for name in HASH_NAMES]  # all, until the camera's is known
         self._hash_name = HASH_NAMES[0]
         self._keys: dict[bool, Key] = {}  # by "user provisioned"
-        self._signer: Key | None = None  # of the SEI in hand
-        self._settled: Key | None = None  # of the last good one
+        self._keyless = True  # the SEI in hand came before any certificate
+        self._settled: Key | None = None  # that signed the last good SEI
         self._units: list[Unit] = []
         self._gops = 0
         self._waiting: list[_Waiting] = []
@@ -105,7 +108,7 @@ class Verifier:
         with suppress(DamageError):
             sei = parse_sei(without_trailing_zeros(nal), self._head)
             if sei.is_certificate:
-                self._learn(sei)
+                self._learn(sei, 0)
 
     def feed(self, nal: Nal, time_us: int) -> list[Part]:
         """The next NAL unit, without start code or length; parts that are certain now."""
@@ -124,6 +127,11 @@ class Verifier:
         self._explain(starts_at[0] if starts_at else len(self._units))
         return self._told()
 
+    def interrupt(self) -> None:
+        """Here something is known to be missing: what was signed last may have its signature there."""
+        if self._units:
+            self._units[-1].ends = True
+
     def finish(self) -> list[Part]:
         """The stream ends here: all that is left."""
         self._explain(len(self._units), final=True)
@@ -138,30 +146,45 @@ class Verifier:
         self.signed = True
         try:
             sei = parse_sei(nal, self._head)
-            if sei.signature is not None:
-                self._learn(sei)
+            signer = self._learn(sei, time_us) if sei.signature is not None else None
         except DamageError:
             self._unreadable = min(self._unreadable + 1, SEIS_HELD)
             return []
         if not sei.is_certificate:
             draft = None
             if sei.general is not None and not self._repeated(sei):
-                draft = self._place(sei, sei.general, time_us)
+                draft = self._place(sei, sei.general, signer, time_us)
             if sei.signature is None:
                 digests = tuple(one.alone(sei.whole) for one in self._chained)
                 self._units.append(Unit(digests, time_us, is_sei=True, describes=draft))
         return self._told()
 
-    def _learn(self, sei: Sei) -> None:
-        """Hash algorithm, certificates and vendor; a certificate SEI counts only by the manufacturer's signature."""
-        keys = {user: read_key(pem) for user, pem in sei.chains}
+    def _learn(self, sei: Sei, time_us: int) -> Key | None:
+        """The key that signed an SEI; with it count the certificates, hash algorithm and vendor that the SEI brings.
+
+        A certificate SEI counts only by the manufacturer's key in it. What comes with another key than that of the
+        parts before is taken over only if a trusted certificate stands behind it.
+        """
+        brought = {user: read_key(pem) for user, pem in sei.chains}
+        keys = brought if sei.is_certificate else self._keys | brought
         name = sei.hash_name or self._hash_name
-        if sei.is_certificate:
-            maker, digest = keys.get(False), hashlib.new(name, sei.document).digest()
-            if maker is None or not maker.verifies(sei.signature or b"", digest, name, sei.signing_oid):
-                raise DamageError("the signature of a certificate SEI does not fit its certificate", reason="sei")
-        self._keys |= keys
-        self.vendor = sei.vendor or self.vendor
+        digest = hashlib.new(name, sei.document).digest()
+        self._keyless = not keys
+        for user in (False,) if sei.is_certificate else (True, False):
+            key = keys.get(user)
+            if key is not None and key.verifies(sei.signature or b"", digest, name, sei.signing_oid):
+                if self._is_known(brought) or self._trust.judge(key, time_us) is Provenance.TRUSTED:
+                    self._keys |= brought
+                    self.vendor = sei.vendor or self.vendor
+                    self._use_hash(name)
+                return key
+        return None
+
+    def _is_known(self, brought: dict[bool, Key]) -> bool:
+        settled = self._settled
+        return settled is None or not brought or any(key.public_pem == settled.public_pem for key in brought.values())
+
+    def _use_hash(self, name: str) -> None:
         if len(self._chained) > 1:
             at = HASH_NAMES.index(name)
             self._chained = [self._chained[at]]
@@ -172,15 +195,11 @@ class Verifier:
             self._chained = [_Chained(name)]
         self._hash_name = name
 
-    def _judge(self, sei: Sei, time_us: int) -> Reason:
+    def _judge(self, signer: Key | None, time_us: int) -> Reason:
         """What is wrong with the signature of an SEI."""
-        digest = hashlib.new(self._hash_name, sei.document).digest()
-        keys = [self._keys[user] for user in (True, False) if user in self._keys]
-        fits = (key for key in keys if key.verifies(sei.signature or b"", digest, self._hash_name, sei.signing_oid))
-        self._signer = next(fits, None)
-        if self._signer is None:
-            return Reason.WRONG_SIGNATURE if keys else Reason.NO_KEY
-        before, signer = self._settled, self._signer
+        if signer is None:
+            return Reason.NO_KEY if self._keyless else Reason.WRONG_SIGNATURE
+        before = self._settled
         changed = before is not None and before != signer and before.public_pem != signer.public_pem
         if changed and self._trust.judge(signer, time_us) is not Provenance.TRUSTED:
             return Reason.OTHER_KEY
@@ -197,13 +216,13 @@ class Verifier:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    def _place(self, sei: Sei, general: General, time_us: int) -> Draft | None:
+    def _place(self, sei: Sei, general: General, signer: Key | None, time_us: int) -> Draft | None:
         """Find the units of an SEI, and decide on them and on all before them; None while no units fit."""
-        wrong = self._judge(sei, time_us) if sei.signature is not None else Reason.NONE
+        wrong = self._judge(signer, time_us) if sei.signature is not None else Reason.NONE
         if general.big_endian is not None:
             self._big_endian = general.big_endian
         counter = general.counters[self._big_endian]
-        one = _Waiting(sei, general, counter, wrong, self._signer if sei.signature is not None else None, time_us)
+        one = _Waiting(sei, general, counter, wrong, signer, time_us)
         follows = self._ahead(counter) == 1 + len(self._waiting)
         found = find(self._units, sei, general, self._hash_name, follows)
         if found is None:
@@ -218,7 +237,7 @@ class Verifier:
         self._hang(draft, found)
         self._remember(draft, one)
         if sei.signature is not None:
-            self._settle(draft, wrong, one.signer)
+            self._settle(draft, wrong, one)
         return draft
 
     def _ahead(self, counter: int) -> int | None:
@@ -278,17 +297,24 @@ class Verifier:
         """Whether an SEI speaks of what comes after the first `count` units: it names them as the part before."""
         if one.general.link in _names(self._units[:count]):
             return True
-        return more_groups and (self._ahead(one.counter) or 1) > 1
+        return (more_groups or self._interrupted(count)) and (self._ahead(one.counter) or 1) > 1
+
+    def _slack(self) -> int:
+        """So many units after a part its SEI comes at the latest, by what was seen of this camera."""
+        return 0 if self._lag_units is None else max(2 * self._lag_units, self._lag_units + 2)
+
+    def _interrupted(self, count: int) -> bool:
+        """Whether something is known to be missing where the SEI of the first `count` units may have been."""
+        return any(unit.ends for unit in self._units[count - 1 : count + self._slack()])
 
     def _unsigned(self, count: int, final: bool) -> None:
         """A GOP for which no SEI came."""
         behind = len(self._units) - count
-        if self._lag_units is None:
-            late = final and self._gops <= 2
-        else:
-            late = final and behind <= max(2 * self._lag_units, self._lag_units + 2)
+        late = final and (self._gops <= 2 if self._lag_units is None else behind <= self._slack())
         reason = Reason.UNSIGNED if not self.signed else Reason.DANGLING if late else Reason.NO_SIGNATURE
-        if reason is Reason.NO_SIGNATURE and self._unreadable:
+        if reason is Reason.NO_SIGNATURE and self._interrupted(count):
+            reason = Reason.INTERRUPTED
+        elif reason is Reason.NO_SIGNATURE and self._unreadable:
             self._unreadable -= 1
             reason = Reason.UNREADABLE
         self._draft(self._units[:count], None).settle(reason)
@@ -306,7 +332,7 @@ class Verifier:
             draft = self._draft(self._units[:taken], one)
             draft.altered, draft.added = min(taken, signed), max(taken - signed, 0)
             draft.missing = max(signed - taken, 0)
-            self._settle(draft, one.wrong or Reason.ALTERED, one.signer)
+            self._settle(draft, one.wrong or Reason.ALTERED, one)
             self._pass(one, self._units[:taken])
             self._forget(taken, Reason.NO_SIGNATURE)
             count -= taken
@@ -319,15 +345,16 @@ class Verifier:
         draft = Draft(one.time_us, one.time_us, 0, missing=one.units, reason=Reason.PART_MISSING)
         draft.counter, draft.partial = one.counter, one.general.partial
         self._drafts.append(draft)
-        self._settle(draft, one.wrong, one.signer)
-        self._pass(one, [])
+        self._settle(draft, one.wrong, one)
+        if one.wrong in _NO_FORGERY:
+            self._pass(one, [])
 
     def _pass(self, one: _Waiting, units: list[Unit]) -> None:
         """What comes next follows the part of this SEI, which `units` are taken for, and names it by its first unit.
 
         That is the first one or, with SEIs before the pictures, the first picture: the specification says both.
         """
-        if one.wrong in (Reason.NONE, Reason.NO_KEY):
+        if one.wrong in _NO_FORGERY:
             lead = next((i for i, unit in enumerate(units) if not unit.is_sei), 0)
             self._last = _Last(one.counter, frozenset({*one.sei.hashes[:1], *one.sei.hashes[lead : lead + 1]}))
         elif self._last is not None:
@@ -343,8 +370,9 @@ class Verifier:
         self._drafts.append(draft)
         return draft
 
-    def _settle(self, draft: Draft, wrong: Reason, key: Key | None) -> None:
-        draft.settle(wrong, key, None if key is None else self._trust.judge(key, draft.start_us))
+    def _settle(self, draft: Draft, wrong: Reason, by: _Waiting) -> None:
+        key = by.signer
+        draft.settle(wrong, key, None if key is None else self._trust.judge(key, draft.start_us), by.time_us)
 
     def _forget(self, count: int, reason: Reason) -> None:
         """The first units are in no SEI's part; parts that SEIs among them describe share their fate."""

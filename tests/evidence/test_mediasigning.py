@@ -319,6 +319,49 @@ def test_a_certificate_from_the_beginning_of_the_connection_is_enough() -> None:
     assert (alone.verdict, {part.reason for part in alone.findings}) == ("not-covered", {Reason.NO_KEY})
 
 
+@pytest.mark.parametrize("way", ["plain", "at-once", "very-late", "parts", "interval", "without-list"])
+@pytest.mark.parametrize("cut", [30, 33, 36, 37])
+def test_what_a_lost_connection_took_is_no_forgery(way: str, cut: int) -> None:
+    """The camera signs on while nobody listens; the next picture is a key picture again."""
+    camera = make_camera(CA, **WAYS[way])
+    units = camera.sign(pictures("h264", 14, 6), closing=True)
+    timed = [(T0 + i * UNIT_US, sample(unit)) for i, unit in enumerate(units)]
+    rest = [*timed[:cut], (timed[48][0], b""), *timed[48:]]
+    made = verify_stream(rest, "h264", TRUST)
+    assert made.verdict == Verdict.MISSING_UNITS
+    assert made.counts[Verdict.NOT_AUTHENTIC] == 0, made.findings
+    assert made.counts[Verdict.AUTHENTIC] >= 5
+    behind = {part.reason for part in made.findings if part.start_us > T0 + 60 * UNIT_US}
+    assert not behind, "what came after it is whole"
+
+
+def test_without_a_known_gap_a_signature_that_is_gone_is_held_against_the_footage() -> None:
+    units = make_camera(CA).sign(pictures("h264", 14, 6), closing=True)
+    assert report([*units[:33], *units[48:]]).verdict == Verdict.NOT_AUTHENTIC
+
+
+def test_each_part_tells_where_its_signature_is() -> None:
+    for way, behind in (("plain", 1), ("at-once", 0), ("very-late", 4)):
+        _, units = signed(**WAYS[way])
+        found = parts(units)
+        assert [part.signature_us for part in found[:3]] == [T0 + (6 * i + behind) * UNIT_US for i in (1, 2, 3)], way
+
+
+def test_certificates_that_did_not_sign_are_not_believed() -> None:
+    """A stranger's SEI among the camera's is found, and costs no part that the camera signed."""
+    for spoilt in (False, True):
+        _, units = signed(certificate_sei=True)
+        thief = make_camera(Authority("Thief"), counter=1)
+        forged = thief.sign(pictures("h264", 3, 6, seed=8))
+        unit, place = sei_at(thief, forged, 1)
+        nal = forged[unit][place]
+        at = nal.index(b"\x03\x00") if not spoilt else nal.rindex(b"\x30") + 9  # inside the signature
+        units[14].insert(0, nal[:at] + bytes((nal[at] ^ (1 if spoilt else 0),)) + nal[at + 1 :])
+        found = [one for one in told(parts(units)) if one != OK]
+        assert found == [("not-authentic", "signature-wrong" if spoilt else "key-changed")]
+        assert told(parts(units)).count(OK) == 5
+
+
 def test_parts_outside_of_the_window_are_left_out() -> None:
     _, units = signed(gops=6)
     made = report(units, start_us=T0 + 12 * UNIT_US, end_us=T0 + 24 * UNIT_US)

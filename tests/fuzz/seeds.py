@@ -147,6 +147,17 @@ def _rtcp() -> Iterable[bytes]:
     yield receiver_report(1, [ReportBlock(7, 1, -3, 70_000, 5, 6, 7)], "keyreel@node") + sender
 
 
+def _seis() -> Iterable[bytes]:
+    crypto = b"\1\x0b" + bytes.fromhex("0609608648016503040201") + b"\0\0\0"
+    for version, fixed in ((1, 8), (2, 16)):
+        general = bytes((version, 25, 12, 0, 0)) + b"\1\xdc" * (fixed // 2) + b"\0\0\0\7\0\2" + bytes(range(64))
+        tags = [(4, crypto), (1, general), (2, b"\1" + bytes(64)), (5, b"\1\1a\1b\1c"), (3, b"\1\0\4sign\1\1")]
+        body = b"".join(bytes((tag,)) + struct.pack(">H", len(value)) + value for tag, value in tags)
+        yield b"\0\1\0" + body
+        yield b"\1\1\x40" + body.replace(b"\0\0\0", b"\0\0\3\0")
+    yield b"\0\1\x80" + b"\6\0\x0c\1\0-----BEGIN" + b"\3\0\7\1\0\4sign"
+
+
 def _parameters() -> Iterable[bytes]:
     yield b"\0" + b"".join(
         map(_blob, (SPS, PPS, b"\x67\x64\0\x1f\xac\xd9@P\5\xbb\1\x10\0\0\3\0\x10\0\0\3\3 \xf1\x83\x19`"))
@@ -186,6 +197,7 @@ _MAKE: dict[str, Callable[[], Iterable[bytes]]] = {
     "chunk": lambda: [_stream()[0], _stream(audio=True)[0], HEADER],
     "parameters": _parameters,
     "keyblock": _keyblock,
+    "sei": _seis,
     "message": lambda: [b"\5" + b"".join(m.encode() for m in _messages()), b"\2$\0\0\4abcd" + _messages()[0].encode()],
     "sdp": lambda: [sdp_text("H264"), sdp_text("H265", "1780000088")],
     "headers": lambda: [text.encode() for text in _HEADERS],

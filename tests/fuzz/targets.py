@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tests.fuzz import chunks, fragments, keyblocks, packets, text
+from tests.fuzz import chunks, fragments, keyblocks, packets, seis, text
 
 Target = Callable[[bytes], None]
 
@@ -25,6 +25,7 @@ TARGETS: Final[dict[str, Target]] = {
     "chunk": chunks.chunk,
     "parameters": chunks.parameters,
     "keyblock": keyblocks.keyblock,
+    "sei": seis.sei,
     "message": text.message,
     "sdp": text.sdp,
     "headers": text.headers,

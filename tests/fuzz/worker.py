@@ -1,6 +1,7 @@
 """One target under libFuzzer: `python -m tests.fuzz.worker TARGET [libFuzzer's options] [folders or files]`.
 
-Started by tests.fuzz.run with the sanitized modules first in PYTHONPATH; Python coverage is that of rtsp and chunks.
+Started by tests.fuzz.run with the sanitized modules first in PYTHONPATH; Python coverage is that of rtsp, chunks and
+evidence.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import atheris
 
 def main() -> None:
     name, *options = sys.argv[1:]
-    with atheris.instrument_imports(include=["rtsp", "chunks"]):
+    with atheris.instrument_imports(include=["rtsp", "chunks", "evidence"]):
         from tests.fuzz.targets import TARGETS
 
     import native.rtp
