@@ -24,6 +24,7 @@ import lmdb
 from base.errors import ConfigError, FormatError, IndexDamage, KeyreelError, VolumeError
 from index import schema
 from index.expire import count_all
+from index.pulse import Pulse
 from index.register import register_path, write_copy
 from index.snapshot import Snapshot
 from index.suspect import tell_error
@@ -103,6 +104,8 @@ class _Reading:
 
     def __enter__(self) -> Snapshot:
         index = self._index
+        if index.pulse is not None:
+            index.pulse.wait()
         if time.monotonic() >= index._look_at_s:
             index.follow()
         index._gate.enter()
@@ -131,6 +134,7 @@ class Index:
 
     def __init__(self, path: Path, opened: _Opened, open_again: Callable[[], _Opened], tells: bool) -> None:
         self.path = path
+        self.pulse: Pulse | None = None  # asked before each transaction, by a process that a hung disk must not stop
         self._tells = tells
         self._opened = opened
         self._env, self._databases = opened.env, opened.databases
@@ -217,6 +221,8 @@ class Index:
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """One transaction: all of it is on stable storage when the block ends, or none of it after an exception."""
+        if self.pulse is not None:
+            self.pulse.wait()
         with self._writing:
             self._grow_when_half_full()
             self._gate.enter()

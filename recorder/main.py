@@ -25,6 +25,7 @@ from chunks.records import StoredRecord
 from chunks.volume import Volume
 from chunks.writer import VolumeWriter
 from index import Index
+from index.pulse import Pulse
 from recorder.aside import Aside
 from recorder.carried import CarriedOffset
 from recorder.committer import Committer
@@ -120,6 +121,7 @@ class Recorder:
             lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
             self._share, self._aside,
         )  # fmt: skip
+        self._index.pulse = Pulse(self._index.path / "data.mdb")
         self._start_retention(stored)
         self._care.start()
         self._signing.start()
