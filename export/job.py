@@ -27,6 +27,8 @@ from base.errors import ConfigError, DamageError, NotFound, UserError, VolumeErr
 from base.leases import Lease, Leases
 from base.log import redact
 from base.units import format_time
+from clips.contact import cells
+from clips.picture import frame_jpeg
 from clips.plan import ClipPlan, plan
 from clips.store import ChunkStore
 from export.journal import Begun, Journal, StreamDone
@@ -35,6 +37,7 @@ from export.mp4 import FragmentRecord, Signer, StreamFile, whole_fragments
 from export.onvif import ExportUnit, Source
 from export.package import Entry, Package, open_package, refuse_existing
 from export.proof import Leaves, LedgerPart
+from export.report import Picture, html_report
 from export.standalone import standalone
 from export.verifier.files import canonical
 from export.verifier.verdict import FORMAT_VERSION, MANIFEST, MANIFEST_CONTEXT, SIGNATURE
@@ -50,6 +53,9 @@ CASE_PATTERN: Final = r"\w[\w./ -]{0,63}"
 RETRIES_MAX: Final = 16  # fragments found damaged one after another in one stream
 VERIFIER: Final = "verify.py"
 REPORT: Final = "report.html"
+PICTURES_MAX: Final = 6  # of a stream
+PICTURES_ALL_MAX: Final = 48
+PICTURE_WIDTH: Final = 480
 
 
 class NodeKeys(Signer, Protocol):
@@ -381,6 +387,21 @@ class Job:
         address = (camera.sub if row.quality == "sub" else camera.main) if camera else ""
         return {"id": row.camera, "address": redact(address or ""), "note": camera.note if camera else ""}
 
+    def _pictures(self, name: str, end_us: int) -> list[Picture]:
+        """Some key frames, spread evenly; what cannot be decoded is left out."""
+        found = []
+        count = max(1, min(PICTURES_MAX, PICTURES_ALL_MAX // len(self.request.streams)))
+        with self._tools.index.read() as snapshot:
+            (row,) = (row for row in self._rows(snapshot) if row.name == name)
+            for key in cells(snapshot, row.id, self.request.start_us, end_us, count):
+                with contextlib.suppress(DamageError, NotFound):
+                    if key is not None:
+                        jpeg, at_us = frame_jpeg(
+                            snapshot, self._tools.store, row.id, key.time_us, exact=False, width=PICTURE_WIDTH
+                        )
+                        found.append(Picture(format_time(at_us), jpeg))
+        return found
+
     def _end(self, package: Package, begun: Begun, streams: list[dict[str, Any]]) -> None:
         """Verifier, report, manifest and its signature."""
         keys = self._tools.keys
@@ -402,6 +423,9 @@ class Job:
             "streams": streams,
         }
         package.add(VERIFIER, [standalone()])
+        pictures = {name: self._pictures(name, begun.ends[name]) for name in asked.streams}
+        key = hashlib.sha256(keys.public_key).hexdigest()
+        package.add(REPORT, [html_report(manifest, key, pictures)])
         manifest["files"] = _files(package.entries)
         body = canonical(manifest)
         package.add(MANIFEST, [body])
