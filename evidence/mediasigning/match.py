@@ -7,7 +7,8 @@ only where something is wrong; the work is bounded by the units that wait, whate
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Final, NamedTuple
@@ -15,8 +16,8 @@ from typing import Final, NamedTuple
 from evidence.mediasigning.parts import Draft
 from evidence.mediasigning.sei import General, Sei
 
-_COMPARED_MAX: Final = 1 << 20  # pairs of hashes; of more only the common beginning and end are matched
-_STARTS_TRIED: Final = 64
+_COMPARED_MAX: Final = 1 << 18  # pairs of hashes that are weighed for the best alignment; else the first fit is taken
+_HASHED_MAX: Final = 1 << 18  # hashes of units that one SEI may have hashed again in search of its part
 
 
 @dataclass(slots=True)
@@ -63,8 +64,8 @@ def _whole(units: list[Unit], sei: Sei, general: General, hash_name: str) -> Fou
     swapped = int.from_bytes(general.units.to_bytes(2, "little"), "big")
     counts = {general.units, len(sei.hashes) or swapped}
     starts = {0, *gop_starts(units), *(i for i, unit in enumerate(units) if unit.starts)}
-    for start in sorted(starts)[:_STARTS_TRIED]:
-        for count in counts:
+    for count in counts:
+        for start in sorted(starts)[: _HASHED_MAX // max(count, 1)]:
             if count and start + count <= len(units):
                 joined = b"".join(unit.digests[0] for unit in units[start : start + count])
                 if hashlib.new(hash_name, joined).digest() == general.gop_hash:
@@ -108,10 +109,26 @@ def _aligned(there: Sequence[bytes], signed: Sequence[bytes]) -> list[tuple[int,
     back = min(_same(zip(reversed(there), reversed(signed), strict=False)), size - front)
     pairs = [(i, i) for i in range(front)]
     middle_there, middle_signed = there[front : len(there) - back], signed[front : len(signed) - back]
-    if 0 < len(middle_there) * len(middle_signed) <= _COMPARED_MAX:
+    if len(middle_there) * len(middle_signed) <= _COMPARED_MAX:
         blocks = SequenceMatcher(None, middle_there, middle_signed, autojunk=False).get_matching_blocks()
         pairs += [(front + b.a + i, front + b.b + i) for b in blocks for i in range(b.size)]
+    else:
+        pairs += [(front + i, front + j) for i, j in _first_fits(middle_there, middle_signed)]
     return pairs + [(len(there) - back + i, len(signed) - back + i) for i in range(back)]
+
+
+def _first_fits(there: Sequence[bytes], signed: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """The same in one pass: right unless units repeat."""
+    places: dict[bytes, list[int]] = {}
+    for place, one in enumerate(signed):
+        places.setdefault(one, []).append(place)
+    after = 0
+    for i, one in enumerate(there):
+        known = places.get(one, [])
+        at = bisect_left(known, after)
+        if at < len(known):
+            yield i, known[at]
+            after = known[at] + 1
 
 
 def _same(pairs: Iterable[tuple[bytes, bytes]]) -> int:

@@ -384,6 +384,15 @@ def test_a_camera_that_starts_again_is_not_held_against_the_footage() -> None:
     assert set(told(parts([*units, *again]))) == {OK}
 
 
+def test_losses_all_over_a_long_gop_are_counted() -> None:
+    units = make_camera(CA, late=0).sign(pictures("h264", 2, 1_500), closing=True)
+    for at in (1_400, 700, 699, 3):
+        del units[at]
+    found = parts(units)
+    assert told(found) == [("authentic-with-missing-units", "units-missing"), OK]
+    assert (found[0].missing, found[0].altered, found[0].added, found[0].units) == (4, 0, 0, 1_496)
+
+
 def test_memory_is_bounded_whatever_comes() -> None:
     """One endless GOP, and SEIs that fit nothing."""
     verifier = Verifier("h264", TRUST)
