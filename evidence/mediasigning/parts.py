@@ -75,6 +75,7 @@ class Part:
     key: Key | None = None
     provenance: Provenance | None = None
     signature_us: int | None = None  # of the picture that its signature came with
+    first: bool = False  # the camera had signed nothing before
 
     @property
     def detail(self) -> str:
@@ -102,6 +103,7 @@ class Draft:
     key: Key | None = None
     provenance: Provenance | None = None
     signature_us: int | None = None
+    first: bool = False
     below: list[Draft] = field(default_factory=list)  # parts whose SEIs, signed by this one, are among its units
 
     def settle(
@@ -137,7 +139,7 @@ class Draft:
         assert self.verdict is not None
         return Part(
             self.verdict, self.reason, self.start_us, self.end_us, self.units, self.missing, self.altered, self.added,
-            self.counter, self.partial, self.camera_us, self.key, self.provenance, self.signature_us,
+            self.counter, self.partial, self.camera_us, self.key, self.provenance, self.signature_us, self.first,
         )  # fmt: skip
 
 

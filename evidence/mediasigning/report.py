@@ -47,21 +47,22 @@ class StreamReport:
     provenances: Counter[Provenance] = field(default_factory=Counter)
     vendor: Vendor | None = None
     units: int = 0
+    stripped: bool = False  # unsigned parts stand before one that was not the camera's first
     interrupted: int = 0  # parts whose signature lies in a gap of the recording
 
     @property
     def verdict(self) -> Verdict:
-        """Of all of it: the worst of its parts; unsigned parts count only where nothing is signed.
+        """Of all of it: the worst of its parts. Where a camera began to sign, what came before is not covered.
 
         Parts whose signature lies outside are of no account beside such that were decided; where it lies in a gap of
         the recording, something is missing.
         """
         if not self.counts or self.counts.keys() == {Verdict.NOT_SIGNED}:
             return Verdict.NOT_SIGNED
+        if self.counts[Verdict.NOT_AUTHENTIC] or self.stripped:
+            return Verdict.NOT_AUTHENTIC
         if self.counts[Verdict.NOT_SIGNED]:
-            return Verdict.NOT_AUTHENTIC
-        if self.counts[Verdict.NOT_AUTHENTIC]:
-            return Verdict.NOT_AUTHENTIC
+            return Verdict.NOT_COVERED
         decided = self.counts[Verdict.AUTHENTIC] or self.counts[Verdict.MISSING_UNITS]
         if decided and (self.interrupted or self.counts[Verdict.MISSING_UNITS]):
             return Verdict.MISSING_UNITS
@@ -77,6 +78,8 @@ class StreamReport:
         """The next part of the stream."""
         self.counts[part.verdict] += 1
         self.units += part.units
+        unsigned = bool(self.ranges) and self.ranges[-1].verdict is Verdict.NOT_SIGNED
+        self.stripped |= unsigned and part.verdict is not Verdict.NOT_SIGNED and not part.first
         self.interrupted += part.reason is Reason.INTERRUPTED
         if part.key is not None and part.key not in self.keys and len(self.keys) < FINDINGS_MAX:
             self.keys.append(part.key)

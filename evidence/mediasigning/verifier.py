@@ -27,8 +27,6 @@ UNITS_HELD: Final = 1 << 16
 PARTS_HELD: Final = 1024  # that wait for the signature over their unsigned SEIs
 SEIS_HELD: Final = 64  # that fit no units yet
 _RECENT: Final = 16  # SEIs remembered, to know a repeated one
-
-
 _NO_FORGERY: Final = (Reason.NONE, Reason.NO_KEY)
 
 
@@ -90,6 +88,7 @@ class Verifier:
         self._gops = 0
         self._waiting: list[_Waiting] = []
         self._unreadable = 0
+        self._torn = False  # something is known to be missing since the last part
         self._recent: deque[bytes] = deque(maxlen=_RECENT)
         self._last: _Last | None = None
         self._big_endian = True
@@ -129,6 +128,7 @@ class Verifier:
 
     def interrupt(self) -> None:
         """Here something is known to be missing: what was signed last may have its signature there."""
+        self._torn = True
         if self._units:
             self._units[-1].ends = True
 
@@ -230,7 +230,7 @@ class Verifier:
             if len(self._waiting) > SEIS_HELD:
                 self._explain(len(self._units))
             return None
-        self._explain(found.start)
+        self._explain(found.start, unsigned=self._last is None and general.first_ever)
         draft = self._draft(self._units[: found.end - found.start], one)
         draft.missing, draft.altered, draft.added = found.missing, found.altered, found.added
         self._check_order(draft, one)
@@ -247,14 +247,22 @@ class Verifier:
     def _check_order(self, draft: Draft, one: _Waiting) -> None:
         """Whether the part follows the one before; what should lie between is told as missing."""
         ahead, last = self._ahead(one.counter), self._last
-        if ahead is None or last is None or one.general.first_ever:
+        draft.first = one.general.first_ever
+        if ahead is None or last is None or (draft.first and self._torn):
+            return
+        if draft.first:  # a camera that starts anew in an unbroken stream: how much lies between nobody knows
+            self._lack(draft)
             return
         broken = ahead == 1 and last.links and one.general.link not in last.links
         if broken or ahead < 0 or (ahead == 0 and draft.own_reason):
             draft.reason = Reason.ORDER
         elif ahead > 1:
-            draft.below.append(Draft(draft.start_us, draft.start_us, 0, reason=Reason.PART_MISSING))
-            self._drafts.insert(len(self._drafts) - 1, draft.below[0])
+            self._lack(draft)
+
+    def _lack(self, draft: Draft) -> None:
+        """Something was signed before this part, and neither pictures nor signature are there."""
+        draft.below.append(Draft(draft.start_us, draft.start_us, 0, reason=Reason.PART_MISSING))
+        self._drafts.insert(len(self._drafts) - 1, draft.below[0])
 
     def _hang(self, draft: Draft, found: Found) -> None:
         """Parts whose unsigned SEIs are among the units of this one share its fate; then these units are done."""
@@ -273,12 +281,16 @@ class Verifier:
         if self._last is not None and self._last.counter == one.counter and not one.sei.hashes and not draft.own_reason:
             self._last = _Last(one.counter, frozenset(_names(units)))
         self._drop(draft.units)
+        self._torn = any(unit.ends for unit in units[-1:])
         self._lag_units = max(self._lag_units or 0, len(self._units))
 
     # -- what no SEI fits ---------------------------------------------------------------------------------------------
 
-    def _explain(self, end: int, *, final: bool = False) -> None:
-        """The units before `end` are as no SEI says: GOP by GOP, those that wait are taken for theirs."""
+    def _explain(self, end: int, *, final: bool = False, unsigned: bool = False) -> None:
+        """The units before `end` are as no SEI says: GOP by GOP, those that wait are taken for theirs.
+
+        `final`: nothing comes any more; `unsigned`: the camera's first signature is of what comes behind them.
+        """
         waiting, self._waiting = self._waiting, []
         if self._last is None and waiting and not waiting[0].general.first_ever:
             del waiting[0]  # it speaks of what came before the first unit
@@ -288,7 +300,7 @@ class Verifier:
             if waiting and not self._is_later(waiting[0], count, groups_left > len(waiting)):
                 self._spoilt(count, waiting)
             else:
-                self._unsigned(count, final)
+                self._unsigned(count, final, unsigned)
         if self._last is not None:
             for one in waiting:
                 self._absent(one)
@@ -307,11 +319,12 @@ class Verifier:
         """Whether something is known to be missing where the SEI of the first `count` units may have been."""
         return any(unit.ends for unit in self._units[count - 1 : count + self._slack()])
 
-    def _unsigned(self, count: int, final: bool) -> None:
+    def _unsigned(self, count: int, final: bool = False, unsigned: bool = False) -> None:
         """A GOP for which no SEI came."""
         behind = len(self._units) - count
         late = final and (self._gops <= 2 if self._lag_units is None else behind <= self._slack())
-        reason = Reason.UNSIGNED if not self.signed else Reason.DANGLING if late else Reason.NO_SIGNATURE
+        never = unsigned or not self.signed
+        reason = Reason.UNSIGNED if never else Reason.DANGLING if late else Reason.NO_SIGNATURE
         if reason is Reason.NO_SIGNATURE and self._interrupted(count):
             reason = Reason.INTERRUPTED
         elif reason is Reason.NO_SIGNATURE and self._unreadable:
@@ -337,7 +350,7 @@ class Verifier:
             self._forget(taken, Reason.NO_SIGNATURE)
             count -= taken
             if count and not waiting:
-                self._unsigned(count, False)
+                self._unsigned(count)
                 return
 
     def _absent(self, one: _Waiting) -> None:
@@ -379,6 +392,7 @@ class Verifier:
         for unit in self._units[:count]:
             if unit.describes is not None:
                 unit.describes.settle(reason)
+            self._torn |= unit.ends
         self._drop(count)
 
     def _drop(self, count: int) -> None:

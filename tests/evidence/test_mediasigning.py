@@ -381,7 +381,19 @@ def test_a_camera_that_starts_again_is_not_held_against_the_footage() -> None:
     camera, units = signed(gops=3)
     camera.counter = 0
     again = camera.sign(pictures("h264", 3, 6, seed=5), closing=True)
-    assert set(told(parts([*units, *again]))) == {OK}
+    timed = [(T0 + i * UNIT_US, sample(unit)) for i, unit in enumerate([*units, *again])]
+    assert verify_stream([*timed[:18], (timed[18][0], b""), *timed[18:]], "h264", TRUST).verdict == Verdict.AUTHENTIC
+    unbroken = told(parts([*units, *again]))
+    assert unbroken == [OK] * 3 + [("authentic-with-missing-units", "part-missing")] + [OK] * 3
+
+
+@pytest.mark.parametrize("gops", [3, GOPS_HELD + 5])
+def test_a_camera_that_begins_to_sign_was_not_forged_before(gops: int) -> None:
+    before = pictures("h264", gops, 3, seed=6)
+    units = make_camera(CA).sign(pictures("h264", 8, 6), closing=True)
+    made = report([*before, *units])
+    assert (made.verdict, made.counts) == ("not-covered", {Verdict.NOT_SIGNED: gops, Verdict.AUTHENTIC: 8})
+    assert report([*before, *units[18:]]).verdict == Verdict.NOT_AUTHENTIC, "it had signed before"
 
 
 def test_losses_all_over_a_long_gop_are_counted() -> None:
