@@ -20,9 +20,9 @@ from chunks.volume import IDENTITY_NAME, Volume
 from index.environment import Index
 from index.expire import garbage
 from index.files import chunk_files
-from index.rowcheck import Finding, at, check_names, check_order, check_stream, check_usage, chunk_rows
+from index.rowcheck import Finding, at, check_names, check_order, check_stream, chunk_rows
 from index.rows import ChunkRow, StreamRow
-from index.verify import verify
+from index.verify import verify_live
 
 PAGES_WAIT_S: Final = 600.0
 LEFTOVERS_MAX: Final = 1000
@@ -34,8 +34,7 @@ __all__ = ["Finding", "check", "contradiction", "leftovers"]
 def check(index: Index, volumes: Iterable[Volume], deep: bool = False) -> list[Finding]:
     """Every broken invariant; `deep` also reads every byte of the chunks and every page of the index."""
     if deep:
-        with index.read():  # as long as it lasts, no page that is live now is written again
-            damaged = verify(index.path, PAGES_WAIT_S).pages
+        damaged = verify_live(index, PAGES_WAIT_S).pages
         if damaged:  # nothing that its rows say can be trusted
             where = str(index.path / "data.mdb")
             return [Finding(where, f"pages are damaged: {what}; run keyreel rebuild") for what in damaged]
@@ -61,8 +60,6 @@ def check(index: Index, volumes: Iterable[Volume], deep: bool = False) -> list[F
         for row in condemned:
             if row.volume in by_id:
                 expected.add(chunk_path(by_id[row.volume].root, stream.name, row.start_us, row.sequence))
-    with index.read() as snapshot:
-        findings += check_usage(snapshot)
     findings += _check_unknown(by_id, expected)
     return findings
 

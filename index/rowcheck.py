@@ -1,7 +1,8 @@
 """Rows of the index among themselves: what no transaction ever leaves behind, and what chunk files can cause.
 
-Kept true: only the index is read. `check_rows` finds what only damage explains; chunks that overlap, or whose
-order in time is not that of their numbers, may lie so on the disks, and are `check_order`'s.
+Kept true: only the index is read, and no snapshot is held for longer than one stream takes. `check_rows` finds what
+only damage explains; chunks that overlap, or whose order in time is not that of their numbers, may lie so on the disks,
+and are `check_order`'s.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 
 from base.errors import KeyreelError
 from index import schema
-from index.expire import count_all
+from index.environment import Index
+from index.expire import count_usage
 from index.rows import ChunkRow, StreamRow
-from index.schema import SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, TIME_MAX_US
+from index.schema import SEQUENCE_KEY, START, STREAM_KEY, TIME_KEY, TIME_MAX_US, USAGE_KEY
 from index.snapshot import Snapshot
 
 
@@ -25,13 +27,16 @@ class Finding:
     what: str
 
 
-def check_rows(snapshot: Snapshot) -> Iterator[Finding]:
+def check_rows(index: Index) -> Iterator[Finding]:
     """Every row of the index."""
-    streams = snapshot.streams()
-    yield from check_names(snapshot, streams)
+    with index.read() as snapshot:
+        streams = snapshot.streams()
+        findings = list(check_names(snapshot, streams))
+    yield from findings
     for stream in streams:
-        yield from check_stream(snapshot, stream, chunk_rows(snapshot, stream.id))
-    yield from check_usage(snapshot)
+        with index.read() as snapshot:
+            findings = list(check_stream(snapshot, stream, chunk_rows(snapshot, stream.id)))
+        yield from findings
 
 
 def at(stream: StreamRow, row: ChunkRow, what: str) -> Finding:
@@ -71,12 +76,23 @@ def _first_keys(cursor: schema.Cursor[bytes]) -> Iterator[bytes]:
         found = key != b"\xff" * 4 and cursor.set_range((int.from_bytes(key, "big") + 1).to_bytes(4, "big"))
 
 
-def check_usage(snapshot: Snapshot) -> Iterator[Finding]:
+def _check_usage(snapshot: Snapshot, stream: StreamRow, rows: list[ChunkRow]) -> Iterator[Finding]:
     """What is counted is what the rows add up to."""
+    prefix = STREAM_KEY.pack(stream.id)
+    counted: dict[bytes, bytes] = {}
+    real: dict[bytes, bytes] = {}
     with snapshot._txn.cursor(snapshot._db.usage) as cursor:
-        counted = {key: value for key, value in cursor.iternext() if any(value)}
-    if counted != count_all(snapshot):
-        yield Finding("usage", "is not what the chunks add up to; run keyreel rebuild")
+        for key, value in cursor.iternext() if cursor.set_range(prefix) else ():
+            if not key.startswith(prefix):
+                break
+            if any(value):
+                counted[key] = value
+    for row in rows:
+        if row.sealed:
+            key = USAGE_KEY.pack(stream.id, row.volume)
+            real[key] = count_usage(real.get(key), row, 1)
+    if counted != real:
+        yield Finding(f"usage of stream {stream.name}", "is not what its chunks add up to; run keyreel rebuild")
 
 
 def check_order(stream: StreamRow, rows: list[ChunkRow]) -> Iterator[Finding]:
@@ -112,6 +128,7 @@ def check_stream(snapshot: Snapshot, stream: StreamRow, rows: list[ChunkRow]) ->
         yield Finding(f"stream {stream.name}, chunk {sequence}", "has the state of an open chunk and is not one")
     yield from _check_key_frames(snapshot, stream, rows)
     yield from _check_gaps(snapshot, stream)
+    yield from _check_usage(snapshot, stream, rows)
 
 
 def _numbers(cursor: schema.Cursor[bytes], stream_id: int) -> set[int]:

@@ -27,7 +27,7 @@ from index.rebuild import deleted_ranges, restore_damage
 from index.register import RegisterCopy, read_copy, register_path, write_copy
 from index.renewal import is_worn, make_anew
 from index.suspect import look, take
-from index.verify import Verdict, verify
+from index.verify import Verdict, verify_live
 from recorder.committer import Committer
 from recorder.startup import Past
 from recorder.takein import TakeIn
@@ -142,11 +142,15 @@ class IndexCare:
 
     def _verdict(self) -> str:
         try:
-            with self._index.read():  # as long as it lasts, no page that is live now is written again
-                verdict = verify(self._index.path, VERIFY_WAIT_S)
+            verdict = verify_live(self._index, VERIFY_WAIT_S)
         except IndexDamage as error:
             verdict = Verdict(pages=[str(error)])
-        self._status.verified_us = wall_us()
+        if verdict.rows_read or verdict.pages:
+            self._status.verified_us = wall_us()
+        else:
+            log.warning(
+                "not all of the index was read before the time was over; it is tried again", after_s=VERIFY_WAIT_S
+            )
         if verdict.rows and not verdict.pages and is_worn(self._index.path):
             log.error("rows of the index contradict one another, again and again", rows=verdict.rows[:3])
             return ""

@@ -26,8 +26,8 @@ READ_ALL = """
 import sys
 from index import Index
 from index.rowcheck import check_rows
-with Index.open(sys.argv[1], readonly=True) as index, index.read() as snapshot:
-    print(len(list(check_rows(snapshot))))
+with Index.open(sys.argv[1], readonly=True) as index:
+    print(len(list(check_rows(index))))
 """
 
 
