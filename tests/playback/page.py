@@ -21,7 +21,9 @@ from tests.e2e.node import Node
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "playback" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+IMAGES = ROOT / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 DIGITS = "0123456789"
 
 
@@ -47,31 +49,31 @@ def ours(url: str, node: Node) -> bool:
 
 
 @asynccontextmanager
-async def browser_page(node: Node, address: str = "", **options: Any) -> AsyncIterator[Any]:
-    """A page of the node; fails when a script fails or anything outside the node is asked for."""
+async def chromium() -> AsyncIterator[Any]:
+    """A browser."""
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        context = await browser.new_context(
-            **{
-                "viewport": {"width": 1280, "height": 800},
-                "timezone_id": "Asia/Ho_Chi_Minh",
-                "locale": "en-GB",
-                "color_scheme": "dark",
-                **options,
-            }
-        )
-        page = await context.new_page()
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: wrong.append(request.url) if not ours(request.url, node) else None)
-        await page.goto(f"http://127.0.0.1:{node.port}/{address}")
-        try:
-            yield page
-        finally:
-            await browser.close()
-        assert wrong == []
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def opened(browser: Any, node: Node, address: str = "", **options: Any) -> AsyncIterator[Any]:
+    """A page of the node; fails when a script fails or anything outside the node is asked for."""
+    usual = {"viewport": WIDE, "timezone_id": "Asia/Ho_Chi_Minh", "locale": "en-GB", "color_scheme": "dark"}
+    context = await browser.new_context(**{**usual, **options})
+    page = await context.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url) if not ours(request.url, node) else None)
+    await page.goto(f"http://127.0.0.1:{node.port}/{address}")
+    try:
+        yield page
+    finally:
+        await context.close()
+    assert wrong == []
 
 
 # What a video element shows, as a PNG of its own size.
@@ -109,3 +111,14 @@ def burned_number(luma: NDArray[np.uint8]) -> int:
 def _glyph(digit: str, scale: int) -> NDArray[np.float64]:
     assert digit in _GLYPHS
     return _text(digit, scale)[scale : 8 * scale, 2 * scale : 7 * scale].astype(float)
+
+
+def keep_picture(png: bytes, path: Path) -> None:
+    """Keep a screenshot as WebP, as small as it may be and still be read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(io.BytesIO(png)) as container, av.open(path, "w", format="webp") as out:
+        picture = next(container.decode(video=0))
+        stream = out.add_stream("libwebp", rate=1, options={"quality": "82"})
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
+        out.mux(stream.encode(picture.reformat(format="yuv420p")))
+        out.mux(stream.encode(None))

@@ -56,7 +56,9 @@ function NodeState() {
     : state === "lost" ? t("lost")
     : recorder.value?.running ? t("recording", { n: recording.value, all: streams.value.length }) : t("silent");
   return <p id="node" class={`node${bad ? " bad" : ""}`} role="status" title={trouble.value}>
-    <span class={`dot ${bad ? "bad" : state === "ok" && recording.value === streams.value.length ? "good" : "wait"}`} />{text}
+    <span class={`dot ${bad ? "bad" : state === "ok" && recording.value === streams.value.length ? "good" : "wait"}`} />
+    <span class="long">{text}</span>
+    {!bad && state === "ok" && <span class="short" aria-hidden="true">{recording.value}/{streams.value.length}</span>}
   </p>;
 }
 
@@ -103,7 +105,7 @@ export function App() {
   return <>
     <a class="skip" href="#main" onClick={(event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>{t("skip")}</a>
     <header class="top">
-      <a class="brand" href={href("wall")}><img src="/web/mark.svg" alt="" width="24" height="24" /><span>Keyreel</span></a>
+      <a class="brand" href={href("wall")} aria-label="Keyreel"><img src="/web/mark.svg" alt="" width="24" height="24" /><span>Keyreel</span></a>
       <nav class="pages" aria-label={t("pages")}>
         {PAGES.map((name) => <a key={name} href={href(name)} aria-current={name === page ? "page" : undefined}>{t(name)}</a>)}
       </nav>

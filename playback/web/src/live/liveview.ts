@@ -1,13 +1,16 @@
-// One live stream in one video element: fragments from a WebSocket into Media Source Extensions.
+// One live stream in one video element: fragments from a WebSocket, or HLS segments where none gets through, into Media
+// Source Extensions; where there are none of these either, the browser's own HLS.
 // Kept true: at most some seconds are buffered; a lost connection is taken up again with growing waits; nothing of an
 // old connection is ever appended to a new one.
 
 import { signal } from "@preact/signals";
-import { socketUrl } from "../lib/api";
+import { socketUrl, streamUrl } from "../lib/api";
 import type { LiveText } from "../lib/types";
+import { HlsFeed } from "./hlsfeed";
 
-const EDGE_S = 0.6; // how far behind the newest picture playback settles
-const LATE_S = 3;
+const SOCKET = { edge: 0.6, late: 3 }; // s, how far behind the newest picture playback settles, and when it jumps
+const SEGMENTS = { edge: 5, late: 14 };
+const REFUSALS_MAX = 2; // sockets that never opened, before HLS is tried
 const KEPT_S = 12;
 const WAIT_MIN_MS = 500;
 const WAIT_MAX_MS = 10_000;
@@ -26,15 +29,23 @@ export class LiveView {
   private serial = 0;
   private timer = 0;
   private wait = WAIT_MIN_MS;
+  private pace = SOCKET;
+  private refusals = 0;
+  private feed: HlsFeed | null = null;
 
   constructor(private readonly video: HTMLVideoElement, private readonly name: string) {
-    this.connect(this.serial);
+    if (window.MediaSource) this.connect(this.serial);
+    else this.playNatively();
   }
+
+  /** How it comes, for those who look after it. */
+  get way(): "socket" | "hls" { return this.pace === SOCKET ? "socket" : "hls"; }
 
   stop(): void {
     this.serial += 1;
     clearTimeout(this.timer);
     this.socket?.close();
+    this.feed?.stop();
     this.drop();
     if (!this.url) return;
     URL.revokeObjectURL(this.url);
@@ -53,8 +64,11 @@ export class LiveView {
     const socket = new WebSocket(socketUrl(this.name, "live"));
     socket.binaryType = "arraybuffer";
     this.socket = socket;
+    let opened = false;
+    socket.onopen = () => { opened = true; };
     socket.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {
       if (serial !== this.serial) return;
+      this.refusals = 0;
       if (typeof event.data === "string") this.announced(JSON.parse(event.data) as LiveText);
       else { this.queue.push(event.data); this.append(); }
     };
@@ -62,6 +76,8 @@ export class LiveView {
       if (serial !== this.serial || this.state.value === "unplayable") return;
       this.state.value = "waiting";
       this.text.value = event.reason;
+      this.refusals += opened && event.reason ? 0 : 1;
+      if (this.refusals > REFUSALS_MAX) { this.drop(); this.follow(serial); return; }
       this.timer = window.setTimeout(() => {
         if (serial !== this.serial) return;
         this.drop();
@@ -69,6 +85,39 @@ export class LiveView {
       }, this.wait);
       this.wait = Math.min(this.wait * 2, WAIT_MAX_MS);
     };
+  }
+
+  private follow(serial: number): void {
+    this.pace = SEGMENTS;
+    this.feed = new HlsFeed(this.name, {
+      init: (mime, bytes, wall, media) => {
+        if (serial !== this.serial) return;
+        this.begin(mime, { wall, media });
+        this.queue.push(bytes);
+        this.append();
+      },
+      media: (bytes) => {
+        if (serial !== this.serial) return;
+        this.queue.push(bytes);
+        this.append();
+      },
+      failed: () => {
+        this.state.value = "waiting";
+        this.feed?.stop();
+        this.drop();
+        this.refusals = 0; // perhaps all of the server was away
+        this.pace = SOCKET;
+        this.timer = window.setTimeout(() => { if (serial === this.serial) this.connect(serial); }, this.wait);
+      },
+    });
+  }
+
+  private playNatively(): void {
+    this.pace = SEGMENTS;
+    this.video.src = streamUrl(this.name, "hls/live.m3u8");
+    this.video.onplaying = () => { this.state.value = "live"; };
+    this.video.onerror = () => { this.state.value = "unplayable"; };
+    void this.video.play().catch(() => {});
   }
 
   private drop(): void {
@@ -79,19 +128,24 @@ export class LiveView {
   /** A text goes before each init segment: what follows, and whether this browser can play it. */
   private announced(head: LiveText): void {
     if (!head.init_follows) return; // some was left out, as we were too slow
-    if (!window.MediaSource?.isTypeSupported(head.mime)) {
+    this.begin(head.mime, { wall: head.wall_us / 1000, media: head.media_90k / 90 });
+  }
+
+  private begin(mime: string, clock: { wall: number; media: number }): void {
+    if (!window.MediaSource?.isTypeSupported(mime)) {
       this.state.value = "unplayable";
       this.socket?.close();
+      this.feed?.stop();
       return;
     }
     this.wait = WAIT_MIN_MS;
-    this.clock = { wall: head.wall_us / 1000, media: head.media_90k / 90 };
-    if (this.buffer) {
-      this.queue.push(head.mime); // takes effect when all before it is appended
+    this.clock = clock;
+    if (this.buffer || this.source) {
+      this.queue.push(mime); // takes effect when all before it is appended
       this.append();
       return;
     }
-    this.open(head.mime);
+    this.open(mime);
   }
 
   private open(mime: string): void {
@@ -134,8 +188,8 @@ export class LiveView {
     if (ranges.length) {
       const end = ranges.end(ranges.length - 1);
       const start = ranges.start(ranges.length - 1);
-      if (video.currentTime < start || end - video.currentTime > LATE_S) {
-        video.currentTime = Math.max(start, end - EDGE_S);
+      if (video.currentTime < start || end - video.currentTime > this.pace.late) {
+        video.currentTime = Math.max(start, end - this.pace.edge);
         video.play().catch(() => {});
       }
       this.state.value = "live";

@@ -13,7 +13,8 @@ import { LiveView, type LiveState } from "./liveview";
 const t = words({
   first: ["Waiting for the first picture…", "Đang chờ hình đầu tiên…"],
   again: ["Interrupted, trying again…", "Bị gián đoạn, đang thử lại…"],
-  stills: ["H.265 does not play in this browser: single pictures", "Trình duyệt này không phát H.265: hình tĩnh"],
+  stills: ["H.265: single pictures", "H.265: hình tĩnh"],
+  stillsTitle: ["This browser has no decoder for H.265", "Trình duyệt này không có bộ giải mã H.265"],
   loss: ["{loss} lost", "mất {loss}"],
   live: ["LIVE", "TRỰC TIẾP"],
 });
@@ -28,20 +29,20 @@ export function LiveTile({ stream, children }: { stream: string; children?: Comp
   useEffect(() => {
     if (still || !video.current) return;
     const view = new LiveView(video.current, stream);
-    const stop = [view.state.subscribe((now) => { state.value = now; }), view.text.subscribe((now) => { text.value = now; })];
+    const stop = [view.state.subscribe((now) => { state.value = now; way.value = view.way; }), view.text.subscribe((now) => { text.value = now; })];
     return () => { view.stop(); for (const end of stop) end(); };
   }, [stream, still, mine]);
+  const way = useSignal("");
   const shown: LiveState = still ? "unplayable" : state.value;
-  return <div class="tile-body" data-live={shown}>
+  return <div class="tile-body" data-live={shown} data-way={way.value}>
     {shown === "unplayable" ? <LiveStill stream={stream} /> : null}
     <video class="picture" ref={video} playsInline muted autoPlay hidden={shown === "unplayable"} />
-    {shown !== "live" && <p class={`tile-note${shown === "unplayable" ? " low" : ""}`}>
-      {shown === "unplayable" ? t("stills") : shown === "waiting" ? text.value || t("again") : t("first")}
-    </p>}
+    {shown !== "live" && shown !== "unplayable" && <p class="tile-note">{shown === "waiting" ? text.value || t("again") : t("first")}</p>}
     <div class="tile-head">
       <span class={`dot ${toneOf(known?.state ?? "")}`} title={known ? condition(known) : ""} />
       <span class="tile-name">{stream}</span>
       <span class="tile-figures">{known?.state === "recording" ? figures(known) : known ? condition(known) : ""}</span>
+      {shown === "unplayable" && <span class="said" title={t("stillsTitle")}>{t("stills")}</span>}
       {shown === "live" && <span class="live-mark">{t("live")}</span>}
     </div>
     {children}

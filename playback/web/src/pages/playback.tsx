@@ -3,6 +3,7 @@
 import { type Signal, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { send } from "../lib/api";
+import { useColumns } from "../lib/columns";
 import { playable } from "../lib/figures";
 import { byName, now, reach, returned, streams } from "../lib/node";
 import { href, route, streamsAsked, tell } from "../lib/router";
@@ -35,10 +36,6 @@ const t = words({
 
 /** Every picture is decoded up to this rate; beyond it, and backward, key frames alone. */
 const fullRate = (count: number) => count <= 4 ? 4 : 2;
-
-function columns(count: number): number {
-  return count <= 1 ? 1 : count <= 4 ? 2 : count <= 9 ? 3 : 4;
-}
 
 function firstView(params: URLSearchParams): View {
   const at = parseTime(params.get("at"));
@@ -106,11 +103,12 @@ export function Playback() {
   useKeys(acts);
 
   const tiles = watched;
+  const grid = useColumns<HTMLUListElement>(tiles.length);
   const slow = Math.abs(master.rate.value) <= 1;
   return <div class="playback">
     <div class="stage">
       {!tiles.length && reach.value === "ok" && <p class="empty">{streams.value.length ? t("choose") : t("none")}</p>}
-      <ul class="grid" style={{ "--columns": columns(tiles.length), "--rows": Math.ceil(tiles.length / columns(tiles.length)) || 1 }}>
+      <ul class="grid" ref={grid.box} style={{ "--columns": grid.columns, "--rows": grid.rows }}>
         {tiles.map((name) => <li class="tile" key={name}>
           {live.value ? <LiveTile stream={name} /> : <PlayerTile stream={name} master={master} trick={trick} moving={master.playing.value} slow={slow}
             sound={sound.value && active.value === name} active={active.value === name && tiles.length > 1} perSecond={tiles.length > 4 ? 4 : 8}

@@ -3,6 +3,7 @@
 import { computed, useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect } from "preact/hooks";
 import { LiveTile } from "../live/tile";
+import { useColumns } from "../lib/columns";
 import { playable } from "../lib/figures";
 import { remember, remembered } from "../lib/memory";
 import { reach, streams } from "../lib/node";
@@ -42,10 +43,6 @@ const usual = computed(() => {
   }).slice(0, MOST);
 });
 
-function columns(count: number): number {
-  return count <= 1 ? 1 : count <= 4 ? 2 : count <= 9 ? 3 : 4;
-}
-
 export function Wall() {
   const params = route.value.params;
   const focus = params.get("focus") ?? "";
@@ -56,6 +53,7 @@ export function Wall() {
   const layouts = useSignal(remembered<Record<string, string[]>>("layouts", {}));
   const layout = Object.keys(layouts.value).find((name) => layouts.value[name]!.join() === shown.join()) ?? "";
   const tiles = focus ? [focus] : shown;
+  const grid = useColumns<HTMLUListElement>(tiles.length);
 
   const show = (names: string[], on = "") => go("wall", { streams: names.join(",") || ",", focus: on });
   const keep = (next: Record<string, string[]>) => { layouts.value = next; remember("layouts", next); };
@@ -98,7 +96,7 @@ export function Wall() {
     <div class="wall-body">
       {picking.value && <Picker most={MOST} chosen={shown} onChange={(names) => show(names)} onClose={() => { picking.value = false; }} />}
       {tiles.length === 0 && reach.value === "ok" && <p class="empty">{t("choose")}</p>}
-      <ul class="grid" style={{ "--columns": columns(tiles.length), "--rows": Math.ceil(tiles.length / columns(tiles.length)) || 1 }}>
+      <ul class="grid" ref={grid.box} style={{ "--columns": grid.columns, "--rows": grid.rows }}>
         {tiles.map((name, index) => <li key={name} class={`tile${dragged.value && dragged.value !== name ? " target" : ""}`} draggable={!focus}
           tabIndex={0} aria-label={t("tile", { stream: name, n: index + 1, all: tiles.length })}
           onDragStart={(event) => { dragged.value = name; event.dataTransfer?.setData("text/plain", name); }}
@@ -107,7 +105,7 @@ export function Wall() {
           onDrop={(event) => { event.preventDefault(); if (dragged.value && dragged.value !== name) swap(dragged.value, name); dragged.value = ""; }}
           onKeyDown={(event) => {
             if (event.target !== event.currentTarget) return;
-            const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(tiles.length), ArrowDown: columns(tiles.length) }[event.key];
+            const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -grid.columns, ArrowDown: grid.columns }[event.key];
             if (by && event.altKey) { event.preventDefault(); move(name, by); }
             if (event.key === "Enter") show(shown, focus ? "" : name);
           }}>

@@ -81,7 +81,7 @@ function Moment({ head, live, offset, acts }: { head: Signal<number | null>; liv
       onBlur={() => { typed.value = null; wrong.value = false; }}
       onKeyDown={(event) => { if (event.key === "Escape") event.currentTarget.blur(); }} />
     <span class="zone">{zone(at)}</span>
-    {offset !== null && !live.value && <span class="hint camera">{t("camera", { time: clock(at + offset, true), ms: `${offset < 0 ? "−" : "+"}${Math.abs(offset).toFixed(0)}` })}</span>}
+    {offset !== null && Math.abs(offset) >= 0.5 && !live.value && <span class="hint camera">{t("camera", { time: clock(at + offset, true), ms: `${offset < 0 ? "−" : "+"}${Math.abs(offset).toFixed(0)}` })}</span>}
     {wrong.value && <span class="problem" role="alert">{t("wrong")}</span>}
   </form>;
 }

@@ -8,7 +8,7 @@ import { Absences } from "./absence";
 import type { TrackState } from "./track";
 
 const EVERY_MS = 600;
-const FAR = 30 * SECOND;
+const FAR = 1.5 * SECOND; // so far behind the moment something may be missing
 
 export class Stills {
   readonly state = signal<TrackState>({ kind: "loading" });
@@ -43,6 +43,7 @@ export class Stills {
       const answer = await request(frameUrl(this.name, at, { exact: moving ? "false" : "true" }), { signal: this.ending.signal });
       const time = parseTime(answer.headers.get("Keyreel-Time"));
       if (at - time > FAR) await this.absences.learn(at, this.ending.signal);
+      if (this.absences.at(at)) return;
       const url = URL.createObjectURL(await answer.blob());
       const old = this.image.src;
       this.image.src = url;

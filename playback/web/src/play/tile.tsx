@@ -120,6 +120,7 @@ export function PlayerTile(shown: Shown) {
   </div>;
 }
 
-function why({ cause, start, end }: Absence) {
+function why({ cause, start, end, whole }: Absence) {
+  if (!whole) return null;
   return <span>{cause === "none" ? t("none") : causeOf(cause)}<br /><small>{clock(start)} – {clock(end)} · {lasting(end - start)}</small></span>;
 }

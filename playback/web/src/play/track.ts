@@ -21,7 +21,7 @@ const AHEAD = 10 * SECOND;
 const KEPT = 30 * SECOND;
 const JUMP_S = 0.3; // further off than this, an element is set; closer, it is bent
 const EXACT_S = 0.008;
-const BEND_MAX = 0.12;
+const BEND_MAX = 0.25;
 const RETRY_MS = 1500;
 const HAIR_S = 0.0004; // a seek rounds to microseconds, and must not fall before the picture
 
@@ -135,7 +135,7 @@ export class Track {
     this.drift = video.currentTime - target;
     if (moving) {
       if (Math.abs(this.drift) > JUMP_S * Math.max(1, rate) && !video.seeking) video.currentTime = target + 0.03 * rate;
-      const bend = Math.max(-BEND_MAX, Math.min(BEND_MAX, Math.abs(this.drift) > EXACT_S ? -this.drift * 1.2 : 0));
+      const bend = Math.max(-BEND_MAX, Math.min(BEND_MAX, Math.abs(this.drift) > EXACT_S ? -this.drift * 3 : 0));
       const wanted = Math.max(0.0625, rate * (1 + bend / Math.max(1, rate)));
       if (Math.abs(video.playbackRate - wanted) > 0.004) video.playbackRate = wanted;
       if (video.paused) void video.play().catch(() => {});

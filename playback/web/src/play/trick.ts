@@ -30,6 +30,7 @@ export class Trick {
   private pictures: Picture[] = [];
   private base = 0; // of the play line of the present socket, s
   private over = false;
+  private painted = false;
   private retryAt = 0;
   private current = -1;
 
@@ -68,7 +69,8 @@ export class Trick {
       this.video.currentTime = picture.shown + 0.01;
       this.shown.value = picture.wall;
     }
-    this.say(this.video.readyState >= 2 ? { kind: "ready" } : { kind: "loading" });
+    this.painted ||= this.video.readyState >= 2; // a seek keeps the picture before it on screen
+    this.say(this.painted ? { kind: "ready" } : { kind: "loading" });
   }
 
   private say(state: TrackState): void {

@@ -4,7 +4,7 @@ import type { Hold, Row, Span } from "./data";
 import { firstEnding } from "./data";
 import { ticks, type View } from "./scale";
 
-export const ROW_PX = 28;
+export const ROW_PX = 24;
 export const RULER_PX = 26;
 export const COLOURS = [
   "panel", "raised", "edge", "text", "soft", "accent", "rec", "rec-soft", "fresh", "gap", "loss", "quiet", "hold", "mark",
@@ -56,8 +56,8 @@ type Across = (ms: number) => number;
 
 function drawRow(context: CanvasRenderingContext2D, scene: Scene, palette: Palette, name: string, top: number, width: number, x: Across): void {
   const row = scene.rows.get(name);
-  const y = top + 6;
-  const tall = ROW_PX - 12;
+  const y = top + 5;
+  const tall = ROW_PX - 10;
   context.globalAlpha = 1;
   context.fillStyle = palette.raised;
   context.beginPath();
