@@ -79,7 +79,7 @@ def figures(alone: Load, beside: Load, peers_alone: float, peers_beside: float) 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def bench_ingest(benchmark: Any, tmp_path: Path) -> None:
-    """Budget: ≤ 1.5 CPU-s per GB and ≤ 1/5 of ffmpeg; nothing lost, nothing dropped."""
+    """Budget: ≤ 1.2 CPU-s per GB and ≤ 1/6 of ffmpeg; nothing lost, nothing dropped."""
     result = benchmark.pedantic(ingest, args=(tmp_path / "data",), rounds=1, iterations=1)
     benchmark.extra_info.update(result, machine=describe())
     print(json.dumps(result))

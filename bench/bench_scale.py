@@ -26,6 +26,7 @@ from bench.sizes import SMOKE, scaled
 
 SECONDS = int(os.environ.get("KEYREEL_BENCH_SECONDS", scaled(full=30, smoke=4)))
 SETTLE_S = scaled(full=10, smoke=1)
+PEER_SECONDS = min(SECONDS, 60)
 FFMPEGS = scaled(full=10, smoke=2)
 CASES: dict[str, tuple[int, int, Literal["tcp", "udp"]]] = {
     "200 x 4 Mbit/s": (scaled(full=200, smoke=8), 4_000_000, "tcp"),
@@ -39,7 +40,7 @@ def scale(data: Path, streams: int, bitrate_bps: int, transport: Literal["tcp", 
     """One case; returns its figures."""
     with simulated(streams, bitrate_bps) as urls:
         load = recorded(data, urls, transport)
-        peers = ffmpegs(urls[:FFMPEGS] if transport == "tcp" else [], data.parent / "peer", SECONDS)
+        peers = ffmpegs(urls[:FFMPEGS] if transport == "tcp" else [], data.parent / "peer", PEER_SECONDS)
         peer = peers.cost()
     mine = figures(load, streams, judged(data, range(streams)))
     return {"ffmpeg_cpu_s_per_gb": round(peer, 3), "ratio": round(load.per_gb / peer, 3), **mine}
