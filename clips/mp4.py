@@ -25,7 +25,7 @@ from clips.tables import Parts, sample_parts
 Block = bytes | memoryview
 _MDAT_HEAD: Final = struct.Struct(">I4sQ")
 _SILENCE_BLOCK_BYTES: Final = 1 << 18
-_LAYOUT_VERSION: Final = b"clip 3"  # a change of how clips are laid out changes every ETag
+_LAYOUT_VERSION: Final = b"clip 4"  # a change of how clips are laid out changes every ETag
 
 
 class ClipFile:

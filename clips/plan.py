@@ -2,8 +2,8 @@
 
 Kept true: the first picture shown is the first decodable one at or after `start`, the last one begins before `end`;
 media is never stretched: inside a run the camera's own clock counts, and each new run starts at its wall time, so an
-absence is as long in the clip as it was in the world. Fragments known to be damaged, and pictures that need them, are
-left out.
+absence is as long in the clip as it was in the world, unless long frames of sound would get out of step with it.
+Fragments known to be damaged, and pictures that need them, are left out.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ import numpy as np
 
 from base.errors import DamageError, IndexDamage, NotFound, UserError
 from base.media import AudioConfig, StreamConfig, VideoConfig
-from base.units import format_time, us_to_90k
+from base.units import MEDIA_HZ, format_time, us_to_90k
 from chunks.records import Gap, GapCause
 from clips.holes import refuse_unexplained
+from clips.silence import frame_ticks
 from clips.store import ChunkStore, OpenChunk
 from clips.tables import Int64s
 from index import Snapshot
 
 _RANGES_TOLD: Final = 5  # sub-ranges named when a clip would mix codecs
+_APART_S: Final = 0.015  # of the 20 ms that sound may be off
+_FRAMES_LOOKED_AT: Final = 64  # to see how long a frame of sound usually is
+_FRAMES_S_MIN: Final = 5  # longer frames are none that we know
 _PREPARED: Final = 32  # chunks whose tables are unpacked together, so few that none has left memory when its turn comes
 REFRESH_90K_MAX: Final = 10 * 90_000  # decoded before the first picture shown where there is no key frame to begin with
 _Kind = tuple[str, str, int, int]  # video codec, audio codec, its rate and channels
@@ -250,6 +254,7 @@ def _audio_range(
 def _placed(pieces: list[Piece]) -> Iterator[Piece]:
     """The pieces with their `shift_90k`: the first sample's decode time is 0 in the clip."""
     before: Piece | None = None
+    heard: Piece | None = None  # the first piece with sound
     zero_90k = zero_us = 0
     for piece in pieces:
         row, dts = piece.chunk.row, piece.chunk.table.video_dts
@@ -263,9 +268,43 @@ def _placed(pieces: list[Piece]) -> Iterator[Piece]:
         if before is not None:  # a camera clock ahead of the wall must not make pieces overlap
             decoded = int(before.chunk.table.video_dts[before.video[1] - 1]) + before.shift_90k
             last_shown = int(_pts(before).max()) + before.shift_90k
-            shift = max(shift, decoded + 1 - int(dts[piece.video[0]]), last_shown + 1 - piece.shown_90k)
+            least = max(decoded + 1 - int(dts[piece.video[0]]), last_shown + 1 - piece.shown_90k)
+            shift = max(shift, least)
+            if heard is not None and before.chunk.row.run != row.run:
+                shift = _on_grid(heard, replace(piece, shift_90k=shift), least)
         before = replace(piece, shift_90k=shift)
+        heard = heard or (before if before.audio[1] > before.audio[0] else None)
         yield before
+
+
+def _on_grid(heard: Piece, piece: Piece, least_90k: int) -> int:
+    """The shift of a new run, moved as little as keeps its sound within `_APART_S` of its pictures.
+
+    Sound is played frame after frame whatever its times say, and an absence of sound is filled with whole silent
+    frames (`clips.silence`), so it is up to half a frame off.
+    """
+    config, other, table = piece.config.audio, heard.config.audio, piece.chunk.table
+    low, high = piece.audio
+    if config is None or other is None or low == high or config.rate_hz != other.rate_hz:
+        return piece.shift_90k
+    some = slice(low, min(high, low + _FRAMES_LOOKED_AT))
+    frame = int(np.median(frame_ticks(config, table.audio_size[some], table.audio_dts[some])))
+    if frame > config.rate_hz // _FRAMES_S_MIN:
+        return piece.shift_90k
+    off = (_audio_ticks(piece, low) - _audio_ticks(heard, heard.audio[0]) + frame // 2) % frame - frame // 2
+    apart = int(_APART_S * config.rate_hz)
+    for late in (off, off - frame):
+        moved = piece.shift_90k - (late - min(max(late, -apart), apart)) * MEDIA_HZ // config.rate_hz
+        if moved >= least_90k:
+            return moved
+    return piece.shift_90k
+
+
+def _audio_ticks(piece: Piece, sample: int) -> int:
+    """Time of an audio frame on the clip's time line, in ticks of its own clock, as `clips.layout` counts them."""
+    assert piece.config.audio is not None
+    moved = (piece.shift_90k * piece.config.audio.rate_hz + MEDIA_HZ // 2) // MEDIA_HZ
+    return int(piece.chunk.table.audio_dts[sample]) + moved
 
 
 def _pts(piece: Piece) -> Int64s:

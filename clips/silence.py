@@ -62,13 +62,16 @@ def _aac_kind(config: AudioConfig) -> tuple[int, int]:
 def silence_before(dts: Int64s, ticks: Column, start: int, frame_ticks: int) -> tuple[Int64s, Int64s]:
     """(indices of samples that silence comes before, silent frames before each) so that sound stays in step.
 
-    `ticks` is each sample's own length; sound is due from `start`. What does not fill a whole frame is carried to the
-    next absence, so the error never grows past one frame.
+    `ticks` is each sample's own length; sound is due from `start`. An absence is filled to the nearest frame, and a
+    clock of the sound that runs late is waited for as soon as it is a whole frame behind.
     """
     due = np.empty(len(dts), np.int64)
     due[0] = start
     due[1:] = dts[:-1] + ticks[:-1]
     missing = dts - due
-    holes = np.flatnonzero(missing >= frame_ticks)
-    wanted = np.maximum.accumulate(np.maximum(np.cumsum(missing)[holes] // frame_ticks, 0))
-    return holes.astype(np.int64), np.diff(wanted, prepend=0)
+    late = np.cumsum(missing)
+    is_hole = missing >= frame_ticks - frame_ticks // 8
+    wanted = np.where(is_hole, late + frame_ticks // 2, np.where(missing > 0, late, 0)) // frame_ticks
+    added = np.diff(np.maximum.accumulate(np.maximum(wanted, 0)), prepend=0)
+    holes = np.flatnonzero(added)
+    return holes.astype(np.int64), added[holes]
