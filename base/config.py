@@ -169,7 +169,7 @@ class EvidenceConfig(_Section, frozen=True):
     head_s: Annotated[int, Meta(ge=1, le=3600, description="a ledger that grows is signed so often, s")] = 60
     ledger_days: Annotated[
         float, Meta(ge=0, le=36500, description="a ledger stays so long after the footage it speaks of, days")
-    ] = 365.0
+    ] = 90.0
     case_pattern: Annotated[
         str, Meta(min_length=1, max_length=200, description="regular expression that case numbers of exports match")
     ] = r"\w[\w./ -]{0,63}"

@@ -135,6 +135,18 @@ class ClockStatus(msgspec.Struct, kw_only=True):
     last_step_us: int = 0  # by so much
 
 
+class LedgerStatus(msgspec.Struct, kw_only=True):
+    """The streams' ledgers: what proves what is recorded."""
+
+    reason: str = ""  # short stable word: disk, no-key, key-mode, key-password, key-revoked, off, fault
+    detail: str = ""  # one sentence for people
+    streams: int = 0
+    entries: int = 0  # written since the recorder started, and heads among them
+    heads: int = 0
+    waiting: int = 0  # entries that wait for the disk
+    missed: int = 0  # that were let go of
+
+
 OverloadCause = Literal["disk", "cpu"]
 
 
@@ -209,6 +221,7 @@ class RecorderStatus(WorkerStatus, kw_only=True):
     index_hung_s: float = 0.0  # for so long it has not answered a commit; 0 it does
     reports_dropped: int = 0  # left out as the data folder's disk did not answer the one before
     clock: ClockStatus | None = None
+    ledger: LedgerStatus | None = None
     index: IndexStatus = msgspec.field(default_factory=IndexStatus)
     streams: list[StreamStatus] = []
     volumes: list[VolumeStatus] = []
@@ -218,6 +231,9 @@ class RecorderStatus(WorkerStatus, kw_only=True):
     recoveries: list[RecoveryStatus] = []  # the newest of each volume
     running: list[WorkerStatus] = []
     silent: list[int] = []
+
+
+_LEDGER_COUNTS = ("streams", "entries", "heads", "waiting", "missed")
 
 
 def status_path(run_path: Path, worker: int) -> Path:
@@ -287,6 +303,7 @@ def together(told: Iterable[RecorderStatus]) -> RecorderStatus | None:
         index_hung_s=max(one.index_hung_s for one in speaking),
         reports_dropped=sum(one.reports_dropped for one in speaking),
         clock=min((one.clock for one in speaking if one.clock is not None), key=lambda one: one.trusted, default=None),
+        ledger=_ledger([one.ledger for one in speaking if one.ledger is not None]),
         index=speaking[0].index,  # the first worker takes care of it
         streams=[stream for one in current for stream in one.streams],
         media_bytes=sum(one.media_bytes for one in speaking),
@@ -301,6 +318,15 @@ def together(told: Iterable[RecorderStatus]) -> RecorderStatus | None:
         running=[_worker(one) for one in speaking],
         silent=[worker for worker in range(newest.workers) if worker not in speakers],
     )
+
+
+def _ledger(told: list[LedgerStatus]) -> LedgerStatus | None:
+    """Of all workers; the first one's trouble."""
+    if not told:
+        return None
+    worst = next((one for one in told if one.reason), told[0])
+    counts = {name: sum(getattr(one, name) for one in told) for name in _LEDGER_COUNTS}
+    return LedgerStatus(reason=worst.reason, detail=worst.detail, **counts)
 
 
 def _worker(status: RecorderStatus) -> WorkerStatus:

@@ -28,6 +28,7 @@ from chunks.path import chunk_path
 from chunks.records import ChunkHead, ChunkOpened, ChunkSealed, FragmentStored, Gap, StoredRecord
 from chunks.volume import Volume
 from native.moof import Fragment
+from native.sha256 import fragment_leaves
 
 SYNC_EACH_MAX: Final = 8  # dirty files up to which each is synced, so as not to wait for others' work on the disk
 COMMIT_PARTS: Final = 4  # a commit comes early when this part of the bound is written and not synced
@@ -42,6 +43,8 @@ REASONS: Final = {
 }  # fmt: skip
 
 Held = tuple["OpenChunk", Fragment, FragmentStored]
+# Told after `on_commit`: the same records, and a leaf hash for each fragment among them (docs/format/ledger.md).
+Witness = Callable[[list[StoredRecord], list[bytes]], None]
 Job = tuple[Callable[..., None], "OpenChunk | VolumeError", Fragment | None, FragmentStored | None]
 
 
@@ -90,6 +93,7 @@ class VolumeWriter:
         on_failure: Callable[[VolumeError, list[OpenChunk]], None],
         sync_interval_s: float = 1.0,
         queue_bytes_max: int = 256 << 20,
+        witness: Witness | None = None,
     ) -> None:
         self.volume = volume
         self.queue_bytes_max = queue_bytes_max
@@ -101,6 +105,7 @@ class VolumeWriter:
         self.error: VolumeError | None = None
         self._on_commit = on_commit
         self._on_failure = on_failure
+        self._witness = witness
         self._sync_interval_s = sync_interval_s
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._fence = threading.Lock()  # held for a moment: by the thread to tell, by who gives it up
@@ -348,6 +353,7 @@ class VolumeWriter:
         """Make everything written so far durable, then tell."""
         if not self._dirty:
             return
+        leaves = fragment_leaves([fragment for _, fragment, _ in self._held]) if self._witness is not None else []
         started_s = self.busy_since_s = time.monotonic()
         if SYNCFS_PROVES and len(self._dirty) > SYNC_EACH_MAX:
             syncfs(self._root_handle)
@@ -368,6 +374,8 @@ class VolumeWriter:
         self.last_sync_s = time.monotonic() - started_s
         self.syncs += 1
         self._on_commit(records)
+        if self._witness is not None:
+            self._witness(records, leaves)
         for chunk in self._dirty:
             _trim_cache(chunk)
         for chunk in self._sealed:

@@ -129,3 +129,37 @@ def key_import_chain(
     from keyreel.keys import import_chain
 
     import_chain(data, config, file, json)
+
+
+ledger_app = typer.Typer(help="What proves the recordings.", no_args_is_help=True, rich_markup_mode=None)
+TIME_HELP = "RFC 3339 with an offset, like 2026-03-01T08:30:00+07:00."
+
+
+@ledger_app.command("verify")
+def ledger_verify(
+    data: DataOption,
+    stream: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="This stream alone; may be repeated."),
+    ] = None,
+    no_chunks: Annotated[bool, typer.Option("--no-chunks", help="The ledgers alone, without reading chunks.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Follow each ledger's chain and signatures, and prove every chunk by it; exit code 5 when something is wrong."""
+    from keyreel.ledger import verify
+
+    raise typer.Exit(verify(data, stream or [], not no_chunks, json))
+
+
+@ledger_app.command("show")
+def ledger_show(
+    stream: Annotated[str, typer.Argument(help="Stream, like gate.main.")],
+    data: DataOption,
+    start: Annotated[Optional[str], typer.Option(help=f"Entries made from then on. {TIME_HELP}")] = None,  # noqa: UP045
+    end: Annotated[Optional[str], typer.Option(help=f"And before then. {TIME_HELP}")] = None,  # noqa: UP045
+    json: JsonOption = False,
+) -> None:
+    """The entries of a stream's ledger."""
+    from keyreel.ledger import show
+
+    show(data, stream, start, end, json)

@@ -20,7 +20,7 @@ import typer
 
 from base.errors import KeyreelError
 from base.service import exit_code
-from keyreel.evidence_app import key_app
+from keyreel.evidence_app import key_app, ledger_app
 from keyreel.export_app import export_app, verify
 
 DataOption = Annotated[Path, typer.Option("--data", envvar="KEYREEL_DATA", help="Data folder of the node.")]
@@ -59,6 +59,7 @@ app.add_typer(hold_app, name="hold")
 app.add_typer(key_app, name="key")
 app.add_typer(export_app, name="export")
 app.command("verify")(verify)
+app.add_typer(ledger_app, name="ledger")
 VolumeArgument = Annotated[str, typer.Argument(metavar="VOLUME", help="Directory or id, as `volume list` shows it.")]
 
 

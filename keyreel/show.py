@@ -75,6 +75,8 @@ def show_status(data: Path, as_json: bool) -> None:
     print(f"recorder: {processes_text(status, silent_since_us(datadir) if status is None else 0)}")
     for line in index_lines(status):
         print(line)
+    if status is not None and status.ledger is not None and status.ledger.reason:
+        print(f"ledgers: {status.ledger.detail}")
     if status is not None and status.clock is not None and not status.clock.trusted:
         print(f"clock: {clock_text(status.clock)}")
     for volume in status.volumes if status else []:

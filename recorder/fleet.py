@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import structlog
@@ -24,6 +25,7 @@ from index import Camera, Index, Snapshot, StreamRow
 from recorder.admission import SPREAD_S_PER_100, Admission
 from recorder.aside import Aside
 from recorder.committer import Committer
+from recorder.ledgers import Ledgers
 from recorder.overload import Overload
 from recorder.pipeline import Pipeline, Resume, Rotation
 from recorder.prerecord import Ring, RingBudget
@@ -54,7 +56,9 @@ class Fleet:
         past: Callable[[Snapshot, StreamRow], Resume],
         share: Share,
         aside: Aside,
+        ledgers: Ledgers | None = None,
     ) -> None:
+        self._ledgers = ledgers
         self.sessions: dict[str, Session] = {}
         self.overload = Overload(clock)
         self._shedding = Shedding(
@@ -154,6 +158,7 @@ class Fleet:
             admission=self.admission,
             identities=self._identities,
             clock=self._clock,
+            note=partial(self._ledgers.note, stream.id, stream.name) if self._ledgers is not None else None,
         )
         self.sessions[stream.name] = session
         session.start(delay_s)
@@ -205,6 +210,8 @@ class Fleet:
             gap = pipeline.volume_failed(writer, held.get(pipeline.stream.id, []))
             if gap is not None:
                 gaps.append(gap)
+                if self._ledgers is not None:
+                    self._ledgers.gap(pipeline.stream.name, gap)
         if gaps:
             self._committer.offer(gaps)
 

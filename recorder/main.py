@@ -26,13 +26,15 @@ from chunks.volume import Volume
 from chunks.writer import VolumeWriter
 from index import Index
 from index.pulse import Pulse
+from index.schema import TIME_MAX_US
 from recorder.aside import Aside
 from recorder.carried import CarriedOffset
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.historian import Historian
 from recorder.indexcare import IndexCare
-from recorder.report import Reporter
+from recorder.ledgers import Ledgers
+from recorder.report import Reporter, package_version
 from recorder.retention import Retention
 from recorder.scrub import Scrubber
 from recorder.share import WHOLE, Share
@@ -69,6 +71,7 @@ class Recorder:
         self._datadir = datadir
         self._committer = Committer(self._index, chunk_reader(self._index, lambda: self._datadir.volumes))
         self._past = Past(self._index, self._committer, share)
+        self._ledgers = Ledgers(datadir, config, share, package_version()) if config.evidence.ledger else None
         self._volumes = Volumes(
             all_volumes(datadir, config),
             draining_volumes(datadir, config),
@@ -77,6 +80,7 @@ class Recorder:
             on_failed=self._volume_failed,
             settle=self._past.settle,
             share=share,
+            witness=self._ledgers.witness if self._ledgers is not None else None,
         )
         self._claims = StreamClaims(datadir.run_path)
         self._carried = CarriedOffset(datadir.run_path)
@@ -94,7 +98,7 @@ class Recorder:
         )
         self._reporter = Reporter(
             datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care, self._scrubber,
-            self._carried, self._signing,
+            self._carried, self._signing, self._ledgers,
         )  # fmt: skip
         self._aside = Aside("follower")
         self._reporter.recoveries = self._past.recoveries
@@ -119,9 +123,11 @@ class Recorder:
             self._index, self._committer, self._volumes, self._node, self._config, self._clock, stored, resumed,
             self._claims, Identities(self._datadir.path),
             lambda snapshot, stream: resume_of(snapshot, stream, False, self._datadir.volumes),
-            self._share, self._aside,
+            self._share, self._aside, self._ledgers,
         )  # fmt: skip
         self._index.pulse = Pulse(self._index.path / "data.mdb")
+        if self._ledgers is not None:
+            self._ledgers.start(stored, lambda: self._datadir.volumes, self._oldest_us)
         self._start_retention(stored)
         self._care.start()
         self._signing.start()
@@ -132,6 +138,15 @@ class Recorder:
             await self._ticks(stop)
         finally:
             await self._end()
+
+    def _oldest_us(self, stream: str) -> int:
+        """Where the footage of a stream begins; as late as can be when there is none, 0 when nobody knows yet."""
+        with self._index.read() as snapshot:
+            if not (snapshot.is_whole() and snapshot.is_read_in()):
+                return 0
+            row = snapshot.stream(stream)
+            first = next(snapshot.chunks_from(row.id, 0), None) if row is not None else None
+            return first.start_us if first is not None else TIME_MAX_US
 
     def _start_retention(self, stored: StoredClock) -> None:
         """One worker deletes, of all streams."""
@@ -209,6 +224,8 @@ class Recorder:
     def _volume_failed(self, writer: VolumeWriter, error: Exception) -> None:
         """Called in the failed volume's thread."""
         log.error("volume failed; its streams go on elsewhere", volume=str(writer.volume.root), error=str(error))
+        if self._ledgers is not None:
+            self._ledgers.volume_failed(writer.volume.id)
         self._loop.call_soon_threadsafe(self.fleet.volume_failed, writer)
 
     async def _end(self) -> None:
@@ -225,6 +242,8 @@ class Recorder:
         await asyncio.to_thread(self._historian.end)
         await self.fleet.stop()
         await asyncio.to_thread(self._volumes.stop)
+        if self._ledgers is not None:
+            await asyncio.to_thread(self._ledgers.stop)
         answers = await asyncio.to_thread(self._committer.stop)
         await self._reporter.end(self._clock.wall_us(), self._lag_s, self.fleet)
         self._aside.end()

@@ -121,6 +121,11 @@ class Pipeline:
         return self._run is not None and self._run.chunk is not None
 
     @property
+    def run_number(self) -> int:
+        """Of the run now going on, or of the last one."""
+        return self._resume.run
+
+    @property
     def writer(self) -> VolumeWriter | None:
         """Of the volume that takes this stream's chunks; None before the first one."""
         return self._writer

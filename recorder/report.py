@@ -29,6 +29,7 @@ from recorder.carried import CarriedOffset
 from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.indexcare import IndexCare
+from recorder.ledgers import Ledgers
 from recorder.retention import Retention
 from recorder.scrub import Scrubber
 from recorder.session import Session
@@ -74,7 +75,9 @@ class Reporter:
         scrubber: Scrubber,
         carried: CarriedOffset,
         signing: SignatureWatch,
+        ledgers: Ledgers | None = None,
     ) -> None:
+        self._ledgers = ledgers
         self._run_path = run_path
         self._carried = carried
         self._signing = signing
@@ -143,6 +146,7 @@ class Reporter:
             index_hung_s=round(self._committer.hung_s, 1),
             reports_dropped=self._dropped,
             clock=fleet.stored.status(),
+            ledger=self._ledgers.status if self._ledgers is not None else None,
             index=self._care.status,
             streams=[self._stream(session) for session in fleet.sessions.values()],
             volumes=self._volume_states(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +24,8 @@ from base.schemes import AV
 from base.status import StreamState
 from base.units import US, ticks_to_us
 from chunks.records import GapCause
+from evidence.ledger import Session as SessionNote
+from evidence.ledger import SessionEvent
 from index import Camera
 from native.fragment import FragmentBuilder
 from native.moof import Fragment
@@ -50,6 +53,7 @@ STRANGER_TEXT: Final = (
     "another device seems to answer at this address: {differs}; "
     "if it was replaced or updated, `keyreel camera accept {camera}`"
 )
+Note = Callable[[SessionNote], None]  # takes what the stream's ledger is to say of its sessions
 # What the absence of video is called in the ledger, by the reason a session ended with. The rest is OFFLINE.
 _CAUSES: Final = {"stalled": GapCause.NO_MEDIA, "codec": GapCause.UNDECODABLE}
 
@@ -87,6 +91,7 @@ class Session:
         admission: Admission,
         identities: Identities,
         clock: Clock,
+        note: Note | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.camera = camera
@@ -103,6 +108,8 @@ class Session:
         self.client: Source | None = None
         self._recorder = recorder
         self._rtsp = rtsp
+        self._note = note
+        self._noted = False  # the session's beginning, and not yet its end
         self.stranger = ""  # how the device that answers differs from the one known
         self._identities = identities
         self._admission = admission
@@ -157,6 +164,16 @@ class Session:
         if cause is GapCause.STOPPED or self.state != "stopping":
             self.pipeline.end_run(cause)
             self.pipeline.set_absence(cause)
+        self._end_noted(cause, "")
+
+    def _end_noted(self, cause: GapCause, detail: str) -> None:
+        if self._noted:
+            self._noted = False
+            self._tell_ledger(SessionEvent.ENDED, cause, detail)
+
+    def _tell_ledger(self, event: SessionEvent, cause: GapCause, detail: str) -> None:
+        if self._note is not None:
+            self._note(SessionNote(self.pipeline.run_number, event, cause, detail))
 
     @property
     def connected(self) -> bool:
@@ -254,7 +271,9 @@ class Session:
     async def _wait(self) -> None:
         delay_s = self._backoff.next_delay_s(self._admission.spread_s())
         self.retry_at_us = self._clock.wall_us() + int(delay_s * 1e6)
-        self.pipeline.set_absence(_CAUSES.get(self.reason, GapCause.OFFLINE))
+        cause = _CAUSES.get(self.reason, GapCause.OFFLINE)
+        self.pipeline.set_absence(cause)
+        self._end_noted(cause, self.reason)
         if self._backoff.failures <= 1 or self._backoff.failures % 10 == 0:
             log.warning("camera lost", stream=self.pipeline.stream.name, reason=self.reason, detail=self.detail)
         self._enter("backing-off")
@@ -306,6 +325,8 @@ class Session:
         )
         self.client, self.tracks, self._builder = client, tracks, builder
         self.pipeline.begin_run(video.codec, audio, self._sender_reports, self._camera_time)
+        self._noted = True
+        self._tell_ledger(SessionEvent.BEGAN, GapCause.UNKNOWN, self.transport)
         return builder
 
     @staticmethod

@@ -18,7 +18,7 @@ from base.datadir import DataDir
 from base.errors import KeyreelError, VolumeError
 from chunks.records import StoredRecord
 from chunks.volume import Volume
-from chunks.writer import OpenChunk, VolumeWriter
+from chunks.writer import OpenChunk, VolumeWriter, Witness
 from native.slab import configure
 from recorder.share import WHOLE, Share
 from recorder.slot import PROBE_NAME, Settle, Slot
@@ -71,7 +71,9 @@ class Volumes:
         on_failed: Callable[[VolumeWriter, Exception], None],
         settle: Settle,
         share: Share = WHOLE,
+        witness: Witness | None = None,
     ) -> None:
+        self._witness = witness
         self._config = config.recorder
         self._share = share
         self._on_commit = on_commit
@@ -96,6 +98,7 @@ class Volumes:
             on_failure=failed,
             sync_interval_s=self._config.sync_interval_ms / 1000,
             queue_bytes_max=self._config.queue_bytes_max,
+            witness=self._witness,
         )
 
     async def start(self) -> None:
