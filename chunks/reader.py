@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -167,10 +168,14 @@ class ChunkFile:
 
     def read_header(self) -> bytes:
         """The file's first bytes, up to its first fragment, checked; DamageError when they changed since."""
-        data = os.pread(self._handle, self.header_bytes, 0)
-        if len(data) != self.header_bytes or unpack_header(data).head != self.head:
+        data = pread(self._handle, self.header_bytes, 0)
+        with suppress(DamageError):
+            if unpack_header(data).head == self.head:
+                return data
+        mended = _mended(pread(self._handle, _MEND_BYTES_MAX + len(_FIRST_FRAGMENT), 0))
+        if mended is None or unpack_header(mended).head != self.head:
             raise DamageError(f"{self.path}: its head is not what it was when it was opened; run `keyreel check`")
-        return data
+        return mended
 
     def table(self, *, upto: int | None = None) -> FrameTable:
         """All whole fragments, or those that end at or before file offset `upto`, which is known to be durable."""

@@ -9,6 +9,7 @@ where a turn stands survives a restart. A thread per volume: a disk that hangs h
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -139,12 +140,12 @@ class VolumeScrub:
     def _turn(self) -> None:
         """What is damaged again, then chunk after chunk until the turn is over; nothing before the next one is due."""
         cycle = self._report.cycle
-        waits = bool(cycle.ended_us) and wall_us() - cycle.started_us < self._period_us
+        waits = bool(cycle.ended_us) and 0 <= wall_us() - cycle.started_us < self._period_us  # a clock may go back
         again = bool(self._report.damage) and time.monotonic() >= self._again_s
         if waits and not again:
             return
         with self._index.read() as snapshot:
-            if not snapshot.is_whole():
+            if not snapshot.is_read_in():
                 return
         if again:
             self._look_again()
@@ -271,9 +272,14 @@ class VolumeScrub:
             raise _Ended
 
     def _save(self) -> None:
-        with proven(self._volume) as root:
-            write_report(root, self._report)
+        """Keep the report; on a full volume a restart reads some chunks again, and their gaps are in the index."""
         self._saved_s = time.monotonic()
+        try:
+            with proven(self._volume) as root:
+                write_report(root, self._report)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
 
     def _tell(self, detail: str = "") -> None:
         cycle, last = self._report.cycle, self._report.last

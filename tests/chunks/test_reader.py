@@ -182,4 +182,5 @@ def test_any_one_flipped_bit_of_a_head_is_read_as_it_was_written(sealed: Path) -
         sealed.write_bytes(spoilt)
         found = ChunkFile(sealed)
         assert (found.head, found.config, found.header_bytes) == (whole.head, whole.config, whole.header_bytes)
+        assert found.read_header() == whole.read_header()
         assert len(found.table()) == len(whole.table())

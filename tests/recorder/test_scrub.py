@@ -12,7 +12,7 @@ import pytest
 from base.errors import DamageError
 from chunks.reader import ChunkFile
 from chunks.records import GapCause
-from chunks.scrubreport import REPORT_NAME, read_report
+from chunks.scrubreport import REPORT_NAME, read_report, write_report
 from clips.mp4 import ClipFile
 from clips.plan import plan
 from clips.store import ChunkStore
@@ -23,6 +23,7 @@ from recorder.scrub import Scrubber
 from tests import support
 
 S = 1_000_000
+NOW_MAX = time.time_ns() // 1000 + 3_600 * S
 
 
 @pytest.fixture
@@ -181,6 +182,22 @@ def test_a_turn_goes_on_where_it_was_and_keeps_a_rate(recording: support.Recordi
     assert report.last is not None
     assert report.last.chunks == 5, "none was counted twice"
     assert report.last.started_us == stood.cycle.started_us
+
+
+def test_a_clock_that_went_back_holds_no_turn_up(recording: support.Recording) -> None:
+    again(recording)
+    report = read_report(recording.volume.root)
+    assert report.last is not None
+    report.cycle.started_us = report.last.started_us = report.cycle.started_us + 3_000 * 86_400 * S
+    write_report(recording.volume.root, report)
+    with scrubbing(recording) as scrubber:
+        until(lambda: (status := scrubber.status(recording.volume.id)) is not None and 0 < status.started_us < NOW_MAX)
+
+
+def test_another_volume_that_is_away_holds_nothing_up(recording: support.Recording) -> None:
+    with recording.index.write() as transaction:
+        transaction.set_whole(complete=False)
+    again(recording)
 
 
 def test_nothing_is_read_while_the_volume_is_busy(recording: support.Recording) -> None:
