@@ -38,7 +38,7 @@ from recorder.report import Reporter, package_version
 from recorder.retention import Retention
 from recorder.scrub import Scrubber
 from recorder.share import WHOLE, Share
-from recorder.signing import SignatureWatch
+from recorder.signing import Look, SignatureWatch, entry_of
 from recorder.startup import Past, chunk_reader, resume_of
 from recorder.storedclock import StoredClock
 from recorder.takein import TakeIn
@@ -94,8 +94,9 @@ class Recorder:
             config.recorder.scrub_days if share.first else 0, self._is_busy,
         )  # fmt: skip
         self._signing = SignatureWatch(
-            self._index, datadir.path, config.evidence.camera_signature_s, config.evidence.camera_trust, self._is_busy
-        )
+            self._index, datadir.path, config.evidence.camera_signature_s, config.evidence.camera_trust, self._is_busy,
+            self._note_signature,
+        )  # fmt: skip
         self._reporter = Reporter(
             datadir.run_path, share, clock.wall_us(), self._committer, self._volumes, self._care, self._scrubber,
             self._carried, self._signing, self._ledgers,
@@ -201,6 +202,11 @@ class Recorder:
 
     def _present(self) -> tuple[list[Volume], bool]:
         return self._volumes.answering(), self._volumes.complete
+
+    def _note_signature(self, look: Look) -> None:
+        """Called in the thread that looks."""
+        if self._ledgers is not None:
+            self._ledgers.note(look.stream.id, look.stream.name, entry_of(look))
 
     def _is_busy(self) -> bool:
         return self._lag_s > BUSY_LAG_S or self._volumes.busy

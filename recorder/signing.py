@@ -23,6 +23,7 @@ from chunks.path import chunk_path
 from chunks.reader import ChunkFile
 from clips.recorded import GAP, Picture, connection_of, pictures_of
 from clips.store import OpenChunk
+from evidence.ledger import Camera, CameraVerdict
 from evidence.mediasigning import Part, Trust, Verdict, Verifier
 from evidence.mediasigning.parts import Reason
 from evidence.mediasigning.units import nals_of
@@ -37,16 +38,32 @@ UNSIGNED_US: Final = 8 * US  # or so long, of cameras with long GOPs
 _RETRY_S: Final = 5.0
 _END_WAIT_S: Final = 2.0
 
+_ENTRIES: Final = {
+    Verdict.AUTHENTIC: CameraVerdict.AUTHENTIC,
+    Verdict.MISSING_UNITS: CameraVerdict.UNITS_MISSING,
+    Verdict.NOT_AUTHENTIC: CameraVerdict.NOT_AUTHENTIC,
+    Verdict.NOT_SIGNED: CameraVerdict.NOT_SIGNED,
+    Verdict.NOT_COVERED: CameraVerdict.NOT_EXAMINED,
+}
+
 log = structlog.get_logger("recorder.signing")
 
 
 class Look(NamedTuple):
-    """One look at a stream, for who keeps account of it."""
+    """One look at a stream, for who keeps account of it; of cameras that never signed only the first one is told."""
 
     stream: StreamRow
     sequence: int  # of the chunk, and the number of its first fragment looked at
     fragment: int
     seen: CameraSignature
+
+
+def entry_of(look: Look) -> Camera:
+    """A look as the stream's ledger takes it."""
+    seen = look.seen
+    verdict = CameraVerdict.NO_LONGER_SIGNED if seen.stopped_us else _ENTRIES[Verdict(seen.verdict)]
+    certificate = bytes.fromhex(seen.key) if seen.key else bytes(32)
+    return Camera(seen.start_us, seen.end_us, look.sequence, look.fragment, verdict, certificate, seen.detail)
 
 
 class SignatureWatch:
@@ -165,9 +182,11 @@ class SignatureWatch:
             end_us=part.end_us,
         )
         before, now = remember(self._folder, stream.name, seen, signs)
+        last = self._told.get(stream.name)
         self._told[stream.name] = now
         _say(stream.name, before, now)
-        self._on_look(Look(stream, chunk.row.sequence, int(chunk.table.number[0]), now))
+        if now.signed_us or last is None or last.verdict != now.verdict:
+            self._on_look(Look(stream, chunk.row.sequence, int(chunk.table.number[0]), now))
 
 
 def judge(

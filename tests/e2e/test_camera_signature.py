@@ -12,6 +12,9 @@ import pytest
 
 from base.signatures import read_signatures
 from base.units import parse_time
+from evidence import ledger
+from evidence.files import read_ledger
+from evidence.ledger import CameraVerdict
 from evidence.mediasigning import StreamReport, Trust
 from index import Camera
 from keyreel.signature import examine
@@ -97,6 +100,12 @@ async def recorded(one: Node, loops: dict[str, LoopSource], pictures: int, cut: 
 
         await until(long_enough, 60, f"{pictures} pictures of each")
         assert await one.stop() == 0
+
+
+def noted(one: Node, name: str) -> list[int]:
+    """What a stream's ledger says of its camera's signatures."""
+    contents = (entry.content for entry in read_ledger(one.data / "ledger" / f"{name}.main"))
+    return [content.verdict for content in contents if isinstance(content, ledger.Camera)]
 
 
 def judged(one: Node, name: str, trusted: Path) -> StreamReport:
@@ -219,5 +228,7 @@ async def test_a_camera_that_stops_signing_is_told_and_a_restart_does_not_forget
         assert 'keyreel_stream_signature_stopped{stream="never.main"} 0.0' in text
         assert await one.stop() == 0
         assert read_signatures(one.data)["gate.main"].stopped_us
+        assert set(noted(one, "gate")) == {CameraVerdict.AUTHENTIC, CameraVerdict.NO_LONGER_SIGNED}
+        assert set(noted(one, "never")) == {CameraVerdict.NOT_SIGNED}
         assert one.keyreel("camera", "accept", "gate").returncode == 0
         assert not read_signatures(one.data)

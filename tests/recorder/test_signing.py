@@ -15,9 +15,10 @@ from support import T0, Recording, Video, recordings
 from base.media import VideoConfig
 from base.signatures import CameraSignature, forget, read_signatures, remember
 from base.units import US
+from evidence.ledger import CameraVerdict
 from evidence.mediasigning import Trust
 from index import StreamRow
-from recorder.signing import Look, SignatureWatch, judge
+from recorder.signing import Look, SignatureWatch, entry_of, judge
 from simcam.encode import LoopSpec, make_loop
 from tests.evidence.signer import Authority, Unit, make_camera, pem, sample
 
@@ -74,6 +75,8 @@ def test_each_new_chunk_is_looked_at_once(recording: Recording, tmp_path: Path) 
     assert seen.end_us - seen.start_us < 2 * US, "one GOP is enough"
     assert one.look() is None
     assert [(look.sequence, look.fragment, look.seen) for look in one.looks] == [(1, 1, seen)]
+    entry = entry_of(one.looks[0])
+    assert entry == (T0, seen.end_us, 1, 1, CameraVerdict.AUTHENTIC, bytes.fromhex(seen.key), "")
 
 
 def test_a_camera_that_stops_is_told_once_and_until_it_signs_again(
@@ -87,6 +90,8 @@ def test_a_camera_that_stops_is_told_once_and_until_it_signs_again(
         assert seen is not None
         verdicts.append((seen.verdict, seen.stopped_us > 0))
         assert read_signatures(tmp_path)[recording.name].stopped_us == seen.stopped_us
+        gone = entry_of(one.looks[-1]).verdict == CameraVerdict.NO_LONGER_SIGNED
+        assert gone is (seen.stopped_us > 0)
     assert verdicts == [("authentic", False), ("not-signed", True), ("not-signed", True), ("authentic", False)]
     said = capsys.readouterr()
     assert (said.out + said.err).count("has stopped") == 1
