@@ -25,6 +25,7 @@ from base.media import StreamConfig, VideoConfig
 from bench.sizes import scaled
 from chunks.records import GapCause
 from index import Index, Snapshot, Transaction
+from index.expire import count_all
 from index.schema import CHUNK, CHUNK_SEALED, DATABASES, GAP, SEQUENCE_KEY, START, TIME_KEY
 from native import keyblock
 
@@ -81,9 +82,11 @@ def gops(rng: np.random.Generator) -> tuple[Times, Times]:
 def build(index: Index, key_frames: int, streams: int) -> None:
     """Chunk after chunk, all streams in turn; every chunk is sealed."""
     rng = np.random.default_rng(7)
-    starts = dict.fromkeys(range(1, streams + 1), BEGIN_US)
     with index.write() as transaction:
-        assert [transaction.ensure_stream(f"cam{stream_id}.main").id for stream_id in starts] == list(starts)
+        ids = [transaction.ensure_stream(f"cam{number}.main").id for number in range(1, streams + 1)]
+        for stream_id in ids:
+            transaction._put_config(stream_id, 1, CONFIG)
+    starts = dict.fromkeys(ids, BEGIN_US)
     for sequence in range(1, max(1, round(key_frames / streams * GOP_US / CHUNK_US)) + 1):
         with index.write() as transaction:
             for stream_id, start_us in starts.items():
@@ -92,6 +95,9 @@ def build(index: Index, key_frames: int, streams: int) -> None:
                     start_us = put_absence(transaction, stream_id, start_us)
                 put_chunk(transaction, stream_id, sequence, start_us + times, offsets)
                 starts[stream_id] = start_us + int(times[-1])
+    with index.write() as transaction:
+        for key, row in count_all(transaction).items():
+            transaction._txn.put(key, row, db=transaction._db.usage)
 
 
 def put_absence(transaction: Transaction, stream_id: int, start_us: int) -> int:
@@ -108,7 +114,8 @@ def put_chunk(transaction: Transaction, stream_id: int, sequence: int, times: Ti
         txn.put(TIME_KEY.pack(stream_id, block_us), block, db=databases.key_frames)
     start_us, end_us, size = int(times[0]), int(times[-1]), int(offsets[-1])
     row = CHUNK.pack(
-        sequence, 1, 1, CHUNK_SEALED, ID, end_us, size + 9000, start_us * 9 // 100, len(times) * 50, 600, size, size
+        sequence, 1, 1, CHUNK_SEALED, ID, end_us, size + 9000, start_us * 9 // 100, len(times) * 50, 600, size - 900,
+        size,
     )  # fmt: skip
     txn.put(TIME_KEY.pack(stream_id, start_us), row, db=databases.chunks)
     txn.put(SEQUENCE_KEY.pack(stream_id, sequence), START.pack(start_us), db=databases.sequences)

@@ -12,23 +12,21 @@ import pytest
 
 from tests.e2e.conftest import node  # noqa: F401 (a fixture)
 from tests.e2e.node import Node
+from tests.faults import measured
 from tests.faults.device import Disk, FileSystem
 
 AT_LENGTH = os.environ.get("KEYREEL_FAULTS") == "long"
 SHIM = Path(__file__).with_name("diskshim.c")
 
 
-FIGURES = pytest.StashKey[list[str]]()
-
-
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> list[str]:
+def figures() -> list[str]:
     """Lines of what was measured, shown at the end of the run."""
-    return request.config.stash.setdefault(FIGURES, [])
+    return measured.LINES
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    for line in config.stash.get(FIGURES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in measured.LINES:
         terminalreporter.write_line(f"measured: {line}")
 
 

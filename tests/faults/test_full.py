@@ -20,11 +20,14 @@ from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
 from simcam.stamps import verify
 from tests.e2e.node import Node, until
+from tests.faults import measured
+from tests.faults.conftest import AT_LENGTH
 from tests.faults.device import Disk
 
 pytestmark = pytest.mark.needs_mount
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
 FAST = '[recorder]\nchunk_s = 10\n[retention]\ngrace_s = 0.2\n[[volumes]]\npath = "{path}"\n'
+GOP_S = LOOP.gop / LOOP.fps  # a stream comes back at a key frame
 MakeNode = Callable[..., Node]
 
 
@@ -92,7 +95,8 @@ async def test_another_program_fills_the_disk(node: MakeNode, tmp_path: Path, mo
     print(line["gaps"])
     assert {gap["cause"] for gap in line["gaps"]} <= {"expired", "volume"}
     lost_us = sum(parse_time(g["end"]) - parse_time(g["start"]) for g in line["gaps"] if g["cause"] == "volume")
-    print(f"lost {lost_us / 1e6:.2f} s")
+    measured.LINES.append(f"another program fills the disk: {lost_us / 1e6:.2f} s of pictures are lost")
+    assert lost_us <= (1_000_000 if AT_LENGTH else 10_000_000)  # at length on a machine that has nothing else to do
     report = verify(
         [
             s
@@ -140,6 +144,7 @@ async def test_with_everything_held_streams_give_way_by_priority_and_nothing_hel
         await until(low_gives_way, 20, f"low gives way; {await volume(one)} {one.log_tail()}")
         assert (await one.streams())["high.main"]["state"] == "recording"
         (disk / "lost+found" / "other").unlink()
+        room_us = time.time_ns() // 1000
         for name in ("low.main", "high.main"):
             before = (await one.streams())[name]["durable_until"]
 
@@ -153,6 +158,10 @@ async def test_with_everything_held_streams_give_way_by_priority_and_nothing_hel
         assert await one.stop() == 0
     done = one.keyreel("check", "--json", check=False)
     assert done.returncode == 0, done.stdout
+    lasting = [gap for gap in (await timeline(one, "low.main"))["gaps"] if parse_time(gap["end"]) > room_us]
+    late_s = max((parse_time(gap["end"]) - room_us for gap in lasting), default=0) / 1e6
+    measured.LINES.append(f"{workers} workers: recorded again {late_s:.2f} s after there was room")
+    assert late_s <= (2.0 + GOP_S if AT_LENGTH else 20.0)
 
 
 async def test_a_quota_is_a_full_disk(node: MakeNode, mount: Callable[..., Path], disk: Callable[[str], None]) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +21,8 @@ from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
 from tests.e2e.node import until
 from tests.faults.conftest import AT_LENGTH
-from tests.faults.oracle import ROUNDING_US, judge
-from tests.faults.test_power import Losses, due_us, sent_by, start_again
+from tests.faults.oracle import ROUNDING_US, judge, judge_samples
+from tests.faults.test_power import Losses, due_us, sent_by, served, start_again
 
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
 KILLS = 100 if AT_LENGTH else 10
@@ -29,7 +33,7 @@ class Recorder:
     """`keyreel record` on a folder."""
 
     def __init__(self, data: Path, config: Path) -> None:
-        self._status = data / "run" / "recorder-0.json"
+        self._run = data / "run"
         self._started_us = time.time_ns() // 1000
         command = [sys.executable, "-m", "keyreel", "record", "--data", str(data), "--config", str(config)]
         with (data.parent / "record.log").open("ab") as log:
@@ -37,21 +41,34 @@ class Recorder:
 
     def durable(self) -> dict[str, int]:
         """Watermarks of what this process has recorded."""
-        if not self._status.exists():
-            return {}
-        status = json.loads(self._status.read_bytes())
-        told = {one["name"]: one["durable_until_us"] for one in status["streams"]}
+        told = {one["name"]: one["durable_until_us"] for status in self._told() for one in status["streams"]}
         return {name: until_us for name, until_us in told.items() if until_us > self._started_us}
 
     def kill(self) -> None:
-        self.process.kill()
+        """All its processes; a supervisor first, or it would start the others again."""
+        pids = [self.process.pid, *(int(status["pid"]) for status in self._told())]
+        for pid in dict.fromkeys(pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(10)
+        end_s = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}/fd/0").exists() for pid in pids):
+            assert time.monotonic() < end_s, "a worker does not die"
+            time.sleep(0.01)
+
+    def _told(self) -> list[dict[str, Any]]:
+        """Each worker's status of this life."""
+        told = [json.loads(path.read_bytes()) for path in self._run.glob("recorder-*.json")]
+        return [status for status in told if status["started_us"] > self._started_us]
 
 
 @pytest.mark.timeout(900)
-async def test_nothing_before_the_watermark_and_at_most_a_second(tmp_path: Path, figures: list[str]) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.at_length)])
+async def test_nothing_before_the_watermark_and_at_most_a_second(
+    tmp_path: Path, figures: list[str], workers: int
+) -> None:
     data, config, chance, losses = tmp_path / "data", tmp_path / "node.toml", random.Random(9), Losses()
-    config.write_text("[recorder]\nchunk_s = 10\n")
+    config.write_text(f"[recorder]\nchunk_s = 10\nworkers = {workers}\n")
     cameras = [CameraSpec(f"c{i}", loop=LOOP) for i in range(CAMERAS)]
     async with SimcamServer(cameras) as server:
         names = [f"{name}.main" for name in server.cameras]
@@ -66,6 +83,7 @@ async def test_nothing_before_the_watermark_and_at_most_a_second(tmp_path: Path,
             finally:
                 recorder.kill()
             killed_us = time.time_ns() // 1000
+            await asyncio.to_thread(judge_served, data, names[turn % len(names)], server)
             for name in names:
                 sent = sent_by(server, name)
                 verdict = await asyncio.to_thread(judge, [data / "media"], name, sent)
@@ -76,8 +94,15 @@ async def test_nothing_before_the_watermark_and_at_most_a_second(tmp_path: Path,
                 assert due_us(sent)[verdict.sequences[-1]] <= killed_us
         await asyncio.to_thread(start_again, data)
         for name in names:
-            judge([data / "media"], name, sent_by(server, name))
-    figures.append(losses.line(f"{KILLS} times kill -9, {CAMERAS} streams"))
+            verdict = judge([data / "media"], name, sent_by(server, name))
+            assert judge_served(data, name, server) == verdict.sequences, f"{name}: stored and not served"
+    figures.append(losses.line(f"{KILLS} times kill -9, {CAMERAS} streams, {workers} worker(s)"))
+
+
+def judge_served(data: Path, name: str, server: SimcamServer) -> list[int]:
+    """What a clip of all that the index knows holds: nothing but what was sent, in order; by number."""
+    pictures = served(data, name)
+    return judge_samples(pictures, name, sent_by(server, name))
 
 
 async def all_durable(recorder: Recorder, names: list[str]) -> bool:
