@@ -37,6 +37,8 @@ class Device:
         self.has_power = True
         self.lies = False
         self.flush_fails = False
+        self.fails_every = 0  # n-th write
+        self.asked = 0  # writes, also those that failed
         self.delay_ms = 0
         self.bad_reads = NOTHING
         self.bad_writes = NOTHING
@@ -53,7 +55,9 @@ class Device:
                     buffer[at : at + SECTOR] = data
 
     def write(self, data: bytes, offset: int, through: bool) -> None:
-        self._pass(self.bad_writes, offset, len(data))
+        self.asked += 1
+        some = self.fails_every > 0 and self.asked % self.fails_every == 0
+        self._pass((offset, offset + 1) if some else self.bad_writes, offset, len(data))
         with self.lock:
             for at in range(0, len(data), SECTOR):
                 self.unsynced[(offset + at) // SECTOR] = data[at : at + SECTOR]
@@ -143,6 +147,10 @@ class Device:
 
     def do_flush_eio(self, fails: str) -> str:
         self.flush_fails = fails == "1"
+        return "ok"
+
+    def do_eio_every(self, count: str) -> str:
+        self.fails_every = int(count)
         return "ok"
 
     def do_lie(self, lies: str) -> str:

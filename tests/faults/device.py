@@ -178,6 +178,10 @@ class Disk:
         """Requests that touch [low, high) fail."""
         self._say("eio", which, low, high)
 
+    def eio_every(self, count: int) -> None:
+        """Every `count`-th write fails, whatever it writes to; 0 none."""
+        self._say("eio-every", count)
+
     def flush_eio(self, fails: bool = True) -> None:
         """Flushes fail."""
         self._say("flush-eio", int(fails))
@@ -187,6 +191,7 @@ class Disk:
         for which in ("reads", "writes"):
             self._say("eio", which, 0, 0)
         self._say("flush-eio", 0)
+        self._say("eio-every", 0)
         self._say("lie", 0)
         self._say("delay", 0)
 

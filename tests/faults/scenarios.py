@@ -139,6 +139,17 @@ def register(folder: Path) -> None:
     datadir.add_volume(Volume.open(more).id, more, "record")
 
 
+def grow(folder: Path) -> None:
+    """The index's map becomes too small under what is written, more than once."""
+    with Index.open(DataDir.open(folder).index_path, map_bytes=1 << 20) as index:
+        for end in range(10, 121, 10):  # each begins pages of its own
+            with index.write() as transaction:
+                for number in range(end):
+                    transaction.ensure_stream(f"x{number}.main")
+            _tell(folder, streams=end)
+        assert index.used_bytes() > 1 << 20, "more than the map that it began with"
+
+
 def upgrade(folder: Path) -> None:
     """This version opens an index of the version before: all that changes its format, and nothing else."""
     Index.open(DataDir.open(folder).index_path).close()
@@ -217,7 +228,7 @@ def serve(folder: Path) -> None:
 
 
 SCENARIOS: Final[dict[str, Callable[[Path], None]]] = {
-    one.__name__: one for one in (first_start, start, record, register, upgrade, rebuild, purge, serve)
+    one.__name__: one for one in (first_start, start, record, register, grow, upgrade, rebuild, purge, serve)
 }
 
 

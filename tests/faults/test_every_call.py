@@ -58,7 +58,14 @@ def before(killer: Killer, tmp_path_factory: pytest.TempPathFactory) -> Callable
     shutil.copytree(base / "crashed", base / "old")
     shutil.copy(base / "crashed.told", base / "old.told")
     make_old(base / "old")
-    kinds = {"first_start": None, "record": "made", "register": "made", "purge": "recorded", "upgrade": "old"}
+    kinds = {
+        "first_start": None,
+        "record": "made",
+        "register": "made",
+        "grow": "made",
+        "purge": "recorded",
+        "upgrade": "old",
+    }
 
     def make(scenario: str, folder: Path) -> None:
         kind = kinds.get(scenario, "crashed")
@@ -80,6 +87,8 @@ def _judge(folder: Path, promises: list[dict[str, Any]], monkeypatch: pytest.Mon
         assert index.check.check(opened, known_volumes(datadir), deep=AT_LENGTH) == []
         assert snapshot.open_chunks() == []
         cameras = [camera.id for camera in snapshot.cameras()]
+        added = sum(row.name.startswith("x") for row in snapshot.streams())
+    assert added >= max([one["streams"] for one in promises if "streams" in one], default=0)
     assert list((folder / "media").rglob("*.new")) == [], "nothing half-made lies about"
     states = [one["cameras"] for one in promises if "cameras" in one]
     assert cameras in REGISTER[REGISTER.index(states[-1] if states else []) :]

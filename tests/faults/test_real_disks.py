@@ -93,6 +93,21 @@ async def test_every_write_fails(failing: Make, filesystem: FileSystem) -> None:
         await one.judge(gaps={"volume"})
 
 
+@pytest.mark.at_length
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+async def test_some_writes_fail(failing: Make, filesystem: FileSystem) -> None:
+    """One in twenty: media or the journal, whatever it meets; the first sync that tells of it ends the chunks there."""
+    async with failing(filesystem) as (one, disk):
+        disk.eio_every(20)
+        await one.state("bad", "quarantined", "eio", "readonly")
+        await one.grows()
+        disk.well()
+        disk.let_go()
+        disk.mount()
+        await one.state("bad", "ok")
+        await one.judge(gaps={"volume"})
+
+
 @pytest.mark.parametrize("filesystem", FILESYSTEMS if AT_LENGTH else FILESYSTEMS[:1])
 async def test_flushes_fail(failing: Make, filesystem: FileSystem) -> None:
     """ext4 turns itself read-only, XFS shuts down."""
