@@ -337,6 +337,7 @@ class Job:
             package.add(f"streams/{name}.fragments.jsonl", iter(lambda: spool.read(1 << 20), b""))
         document = self._document(begun, name, planned)
         ledger = LedgerPart(self._tools.datadir.ledger_path / name, planned)
+        document["ledger_note"] = ledger.note
         if ledger.raw:
             document["ledger"] = f"streams/{name}.ledger"
             package.add(document["ledger"], [ledger.raw])

@@ -9,27 +9,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from base.errors import DamageError, FormatError
+from base.errors import DamageError, FormatError, NotFound
 from clips.plan import ClipPlan
 from clips.store import ChunkStore, OpenChunk
 from evidence.chain import claims
-from evidence.ledger import Chunk, Entry, Kind, read_entries
+from evidence.files import extract
+from evidence.ledger import Chunk, Entry, Kind
 from evidence.tree import leaf_hash, run_proof
 
-ENTRIES_BYTES_MAX: Final = 128 << 20  # of one stream in one package: a week has less than 10 MiB
 Leaves = dict[int, dict[int, bytes]]  # chunk → fragment → leaf, of what is exported
 Numbers = tuple[int, int]
 
 
 class LedgerPart:
-    """The part of a stream's ledger that speaks of a plan's chunks; `raw` is empty when there is none."""
+    """The part of a stream's ledger that speaks of a plan's chunks; without one `raw` is empty and `note` says why."""
 
     def __init__(self, folder: Path, plan: ClipPlan) -> None:
         self._plan = plan
-        openings = {piece.chunk.file.head.opening for piece in plan.pieces}
-        self._entries = list(_needed(folder, openings))
+        self._entries: list[Entry] = []
+        self.note = ""
+        try:
+            entries = extract(folder, plan.pieces[0].chunk.row.start_us, plan.end_us)
+        except (NotFound, DamageError, FormatError, OSError) as error:
+            self.note = str(error)
+        else:
+            signed = max((i for i, entry in enumerate(entries) if entry.kind == Kind.HEAD), default=-1)
+            self._entries = entries[: signed + 1]
+            self.note = "" if self._entries else "the ledger is not signed yet"
         self.raw = b"".join(entry.raw for entry in self._entries)
 
     def add_to(self, chunks: list[dict[str, Any]], leaves: Leaves) -> None:
@@ -42,40 +50,6 @@ class LedgerPart:
             if claim is not None:
                 here = leaves[document["sequence"]]
                 document["proofs"] = list(_proofs(self._plan.store, chunk, here, claim.roots))
-
-
-def _needed(folder: Path, openings: set[bytes]) -> Iterator[Entry]:
-    """From the beginning of the file that first speaks of a chunk, to the first signature behind all that do."""
-    entries: list[Entry] = []
-    last = -1  # place of the last that is needed
-    size = 0
-    for path in sorted(folder.glob("*.ledger")) if folder.is_dir() else ():
-        if last < 0:
-            entries.clear()
-            size = 0
-        for entry in _read(path):
-            if entries and entry.number != entries[-1].number + 1:  # a hole in the files: the rest proves nothing
-                break
-            entries.append(entry)
-            size += len(entry.raw)
-            if getattr(entry.content, "opening", None) in openings:
-                last = len(entries) - 1
-        if last >= 0 and size > ENTRIES_BYTES_MAX:
-            break
-    heads = [i for i, entry in enumerate(entries) if entry.kind == Kind.HEAD]
-    signed = next((i for i in heads if i > last), heads[-1] if heads else -1) if last >= 0 else -1
-    yield from entries[: signed + 1]
-
-
-def _read(path: Path) -> list[Entry]:
-    """The whole entries of a file, up to one that cannot be read."""
-    found: list[Entry] = []
-    try:
-        for entry in read_entries(path.read_bytes()):
-            found.append(entry)
-    except (DamageError, FormatError, OSError):
-        pass
-    return found
 
 
 def _proofs(
