@@ -56,7 +56,7 @@ def _of_volume(volume: VolumeStatus) -> Iterator[AlarmView]:
     if volume.short_bytes:
         detail = f"{volume.short_bytes} bytes lack to its floor, and nothing on it may be deleted; add a volume"
         yield AlarmView(kind="volume-full", level="critical", subject=path, detail=detail)
-    if volume.deleting_paused:
+    if volume.deleting_paused not in ("", "clock"):  # the clock is an alarm of its own
         yield AlarmView(
             kind="deleting-paused", level="warning", subject=path, reason=volume.deleting_paused,
             detail=volume.deleting_detail,

@@ -130,6 +130,9 @@ async def test_wrong_rows_are_told_each_with_its_line(node: Node, index: Index) 
         assert word in wrong.pop(line), (line, view)
     assert not wrong
     assert "secret-word" not in str(view)
+    swapped = await imported(node, "main,id\nb,rtsp://u:secret-word@h/b\n")
+    assert swapped["rows"][0]["change"] == "wrong"
+    assert "secret-word" not in str(swapped)
     assert registered(index) == {}
     for text, word in (("", "line 1"), ("id,colour\n", "line 1"), ('id,main\n"a,rtsp://h/', "not CSV")):
         problem = await node.problem("POST", f"{CAMERAS}/import", 400, json={"csv": text})

@@ -126,7 +126,7 @@ async def test_only_so_many_at_a_time(start_node: StartNode) -> None:
     asked = asyncio.Event()
     listener = await asyncio.start_server(lambda _r, _w: asked.set(), "127.0.0.1", 0)
     address = f"rtsp://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
-    first = asyncio.ensure_future(answer_of(node, address=address, seconds=3))
+    first = asyncio.ensure_future(answer_of(node, address=address, seconds=2))
     async with asyncio.timeout(20):
         await asked.wait()
     await node.problem("POST", TEST, 503, json={"address": address})

@@ -99,13 +99,13 @@ async def test_comings_and_goings(node: Node) -> None:
 async def test_what_is_wrong_is_an_alarm_and_nothing_else_is(node: Node) -> None:
     assert [one["kind"] for one in (await body_of(node, "/alarms"))["alarms"]] == ["recorder"]
     now_us = wall_us()
-    well = VolumeStatus(id="aa", path="/mnt/a", state="ok")
+    well = VolumeStatus(id="aa", path="/mnt/a", state="ok", deleting_paused="clock")
     streams = [StreamStatus(name="a.main", state="recording"), StreamStatus(name="b.main", state="standby")]
     tell_status(node, volumes=[well], streams=streams)
     assert (await body_of(node, "/alarms"))["alarms"] == []
     gone = VolumeStatus(
         id="bb", path="/mnt/b", state="quarantined", reason="eio", detail="it failed", since_us=now_us, short_bytes=5,
-        deleting_paused="clock", deleting_detail="not trusted", streams_short=2, scrub=ScrubStatus(known_damage=3),
+        deleting_paused="index", deleting_detail="not whole", streams_short=2, scrub=ScrubStatus(known_damage=3),
     )  # fmt: skip
     away = [
         StreamStatus(name=f"c{i}.main", state="backing-off", reason="timeout", last_frame_us=now_us - 60 * US)

@@ -1,86 +1,98 @@
-// The volumes: state, what is on them, how long there is room.
+// Storage: alarms, the volumes and for how long there is room, figures of the last hour and day, reports.
 
-import { useEffect } from "preact/hooks";
 import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { ask } from "../lib/api";
 import { size } from "../lib/figures";
-import type { VolumesView, VolumeView } from "../lib/types";
-import { locale, vocabulary, words } from "../lib/words";
+import { route, tell } from "../lib/router";
+import { parseTime, SECOND } from "../lib/time";
+import type { VolumesView } from "../lib/types";
+import type { AlarmsView, HistoryView, Line, ReportsView } from "../lib/upkeep";
+import { locale, words } from "../lib/words";
+import { Alarms } from "../parts/alarms";
+import { Plot, type Series } from "../parts/plot";
+import { Reports } from "../parts/reports";
+import { Volume } from "../parts/volume";
+import "./upkeep.css";
 
-const EVERY_MS = 5000;
+const NOW_MS = 5000;
+const HISTORY_MS = 10_000;
+const REPORTS_MS = 30_000;
 
 const t = words({
   title: ["Storage", "Lưu trữ"],
   none: ["No recorder reports, so the volumes are not known.", "Không có bộ ghi nào báo cáo nên chưa biết các ổ."],
-  failed: ["The volumes cannot be read: {why}", "Không đọc được các ổ: {why}"],
-  footage: ["Footage", "Bản ghi"],
-  held: ["Held", "Giữ lại"],
+  failed: ["No answer: {why}", "Không có trả lời: {why}"],
+  figures: ["Figures", "Số liệu"],
+  span: ["Span", "Khoảng"],
+  hour: ["Last hour", "Giờ qua"],
+  day: ["Last day", "Ngày qua"],
+  ingest: ["Comes in from cameras", "Camera gửi vào"],
+  written: ["Written to volumes", "Ghi xuống ổ"],
+  sync: ["Longest sync", "Đồng bộ lâu nhất"],
+  queue: ["Waiting to be written", "Chờ ghi"],
   free: ["Free", "Còn trống"],
-  of: ["of {total}", "trên {total}"],
-  ingest: ["Written", "Ghi vào"],
-  left: ["Full in", "Đầy sau"],
-  kept: ["Keeps", "Lưu được"],
-  days: ["{n} days", "{n} ngày"],
-  streams: ["Streams", "Luồng"],
-  sync: ["Last sync", "Lần đồng bộ cuối"],
-  used: ["{percent} % of the volume is used", "Đã dùng {percent} % ổ"],
+  lag: ["Longest lag of the recorder", "Bộ ghi trễ nhất"],
+  dropped: ["GOPs left out", "GOP bị bỏ"],
+  streams: ["Streams recorded", "Luồng được ghi"],
+  node: ["node", "nút"],
 });
 
-const volumeState = vocabulary({
-  ok: ["ok", "tốt"],
-  suspect: ["does not answer", "không trả lời"],
-  draining: ["takes no new footage", "không nhận bản ghi mới"],
-  quarantined: ["failed", "hỏng"],
-});
-
-export function Storage() {
-  const view = useSignal<VolumesView | null>(null);
+function useAsked<T>(path: string, every: number): { value: T | null; problem: string } {
+  const found = useSignal<T | null>(null);
   const problem = useSignal("");
   useEffect(() => {
-    const look = () => void ask<VolumesView>("/volumes").then(
-      (found) => { view.value = found; problem.value = ""; },
-      (error: Error) => { problem.value = error.message; },
+    let gone = false;
+    const look = () => void ask<T>(path).then(
+      (answer) => { if (!gone) { found.value = answer; problem.value = ""; } },
+      (error: Error) => { if (!gone) problem.value = error.message; },
     );
     look();
-    const timer = setInterval(() => { if (!document.hidden) look(); }, EVERY_MS);
-    return () => clearInterval(timer);
-  }, []);
+    const timer = setInterval(() => { if (!document.hidden) look(); }, every);
+    return () => { gone = true; clearInterval(timer); };
+  }, [path, every]);
+  return { value: found.value, problem: problem.value };
+}
+
+export function Storage() {
+  const span = useSignal<"hour" | "day">(route.peek().params.get("span") === "day" ? "day" : "hour");
+  const volumes = useAsked<VolumesView>("/volumes", NOW_MS);
+  const alarms = useAsked<AlarmsView>("/alarms", NOW_MS);
+  const history = useAsked<HistoryView>(`/history?span=${span.value}`, HISTORY_MS);
+  const reports = useAsked<ReportsView>("/reports", REPORTS_MS);
+  useEffect(() => { tell("storage", { span: span.value === "day" ? "day" : undefined }); }, [span.value]);
+  const problem = volumes.problem || alarms.problem || history.problem || reports.problem;
   return <section class="sheet">
     <h1>{t("title")}</h1>
-    {problem.value && <p class="problem" role="alert">{t("failed", { why: problem.value })}</p>}
-    {view.value?.volumes.length === 0 && <p class="empty">{t("none")}</p>}
-    <div class="cards">{view.value?.volumes.map((volume) => <Volume key={volume.id} volume={volume} />)}</div>
+    {problem && <p class="problem" role="alert">{t("failed", { why: problem })}</p>}
+    {alarms.value && <Alarms alarms={alarms.value.alarms} />}
+    {volumes.value?.volumes.length === 0 && <p class="empty">{t("none")}</p>}
+    <div class="cards">{volumes.value?.volumes.map((volume) => <Volume key={volume.id} volume={volume} />)}</div>
+    <div class="sheet-head"><h2>{t("figures")}</h2><div class="switch" role="group" aria-label={t("span")}>
+      {(["hour", "day"] as const).map((one) => <button key={one} type="button" aria-pressed={span.value === one} onClick={() => { span.value = one; }}>{t(one)}</button>)}
+    </div></div>
+    {history.value && <Figures view={history.value} />}
+    {reports.value && <Reports view={reports.value} />}
   </section>;
 }
 
-function days(value: number | null): string {
-  if (value === null) return "–";
-  return t("days", { n: value.toLocaleString(locale.value === "vi" ? "vi-VN" : "en-GB", { maximumFractionDigits: value < 10 ? 1 : 0 }) });
-}
+const whole = (value: number) => value.toLocaleString(locale.value === "vi" ? "vi-VN" : "en-GB", { maximumFractionDigits: value < 10 ? 1 : 0 });
+const speed = (value: number) => `${size(value)}/s`;
+const ms = (value: number) => `${whole(value)} ms`;
 
-function Volume({ volume }: { volume: VolumeView }) {
-  const used = volume.total_bytes ? 1 - volume.free_bytes / volume.total_bytes : 0;
-  const share = (bytes: number) => `${volume.total_bytes ? Math.min(100, 100 * bytes / volume.total_bytes) : 0}%`;
-  const facts: [string, string][] = [
-    [t("footage"), size(volume.stored_bytes)],
-    [t("held"), size(volume.held_bytes)],
-    [t("free"), `${size(volume.free_bytes)} ${t("of", { total: size(volume.total_bytes) })}`],
-    [t("ingest"), `${size(volume.ingest_bytes_s)}/s`],
-    [t("left"), days(volume.days_left)],
-    [t("kept"), days(volume.days_kept)],
-    [t("streams"), String(volume.streams)],
-    [t("sync"), `${volume.last_sync_ms.toFixed(1)} ms`],
-  ];
-  return <article class="card">
-    <h2><span class={`dot ${volume.state === "ok" ? "good" : volume.state === "quarantined" ? "bad" : "wait"}`} />
-      <span>{volume.path}</span><small>{volumeState(volume.state)}</small></h2>
-    {volume.detail && <p class="problem">{volume.detail}</p>}
-    <div class="meter" role="img" aria-label={t("used", { percent: Math.round(used * 100) })}>
-      <i class="meter-other" style={{ width: `${used * 100}%` }} />
-      <i class="meter-footage" style={{ width: share(volume.stored_bytes) }} />
-      <i class="meter-held" style={{ width: share(volume.held_bytes) }} />
-    </div>
-    <dl class="facts">{facts.map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}</dl>
-    {volume.deleting_detail && <p class="problem">{volume.deleting_detail}</p>}
-  </article>;
+function Figures({ view }: { view: HistoryView }) {
+  const common = { start: parseTime(view.start), step: view.step_s * SECOND };
+  const node = (line: Line): Series[] => [{ name: t("node"), line }];
+  const each = (figure: "write_bytes_s" | "sync_ms" | "queue_bytes" | "free_bytes"): Series[] =>
+    view.volumes.map((volume) => ({ name: volume.path || volume.id.slice(0, 8), line: volume[figure] }));
+  return <div class="plots">
+    <Plot {...common} title={t("ingest")} series={node(view.ingest_bytes_s)} show={speed} />
+    <Plot {...common} title={t("written")} series={each("write_bytes_s")} show={speed} />
+    <Plot {...common} title={t("sync")} series={each("sync_ms")} show={ms} />
+    <Plot {...common} title={t("queue")} series={each("queue_bytes")} show={size} />
+    <Plot {...common} title={t("free")} series={each("free_bytes")} show={size} />
+    <Plot {...common} title={t("streams")} series={node(view.streams)} show={whole} />
+    <Plot {...common} title={t("dropped")} series={node(view.dropped_gops)} show={whole} />
+    <Plot {...common} title={t("lag")} series={node(view.loop_lag_ms)} show={ms} />
+  </div>;
 }

@@ -13,7 +13,7 @@ from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
 from tests.e2e.node import Node, until
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.at_length
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
 
 
