@@ -92,6 +92,12 @@ def _of_streams(streams: list[StreamStatus], now_us: int) -> Iterator[AlarmView]
     strange = [one for one in streams if one.reason == "identity-changed"]
     if strange:
         yield _together("identity", "identity-changed", strange)
+    for reason in ("signature-stopped", "signature-wrong"):
+        if spoilt := [one for one in streams if one.reason == reason]:
+            alarm = _together("signature", reason, spoilt)
+            times_us = [one.signature.stopped_us or one.signature.start_us for one in spoilt if one.signature]
+            alarm.since = moment(min(times_us, default=0))
+            yield alarm
 
 
 def _is_away(stream: StreamStatus, now_us: int) -> bool:

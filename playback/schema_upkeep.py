@@ -220,7 +220,7 @@ class AlarmView(msgspec.Struct, kw_only=True):
         str,
         Meta(
             description="recorder, volume, volume-full, deleting-paused, guarantee, overload, clock, index, damage, "
-            "streams, identity"
+            "streams, identity, signature"
         ),
     ]
     level: Literal["critical", "warning"]

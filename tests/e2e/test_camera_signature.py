@@ -221,6 +221,9 @@ async def test_a_camera_that_stops_signing_is_told_and_a_restart_does_not_forget
         assert stream["signature"]["stopped"] > stream["signature"]["signed"]
         assert stream["reason"] == "signature-stopped"
         assert "keyreel camera accept gate" in stream["detail"]
+        _, told_now = await one.get("/alarms")
+        alarms = [(alarm["kind"], alarm["subject"], alarm["reason"], alarm["since"]) for alarm in told_now["alarms"]]
+        assert ("signature", "gate.main", "signature-stopped", stream["signature"]["stopped"]) in alarms
         assert "a camera that signed its pictures has stopped" in one.log_path.read_text()
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{one.port}/metrics") as answer:
             text = (await answer.text()).splitlines()
