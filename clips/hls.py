@@ -1,7 +1,8 @@
 """HLS (RFC 8216) over the stored fragments: VOD and key-frame playlists, and the files that playlists name.
 
-Kept true: a VOD playlist is made from the index alone; a file's bytes never change once it can be had; what is damaged
-is an error and never wrong bytes. Segments are defined in `clips.segments`, live playlists in `clips.hlslive`.
+Kept true: a VOD playlist is made from the index and what is in memory; a file's bytes never change once it can be had;
+what is damaged is an error and never wrong bytes. Segments are defined in `clips.segments`, live playlists in
+`clips.hlslive`.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from typing import Final
 
 import numpy as np
 
-from base.errors import DamageError, KeyreelError, NotFound
+from base.errors import DamageError, IndexDamage, KeyreelError, NotFound
 from base.media import StreamConfig
 from base.units import US, format_time
 from clips import playlist
 from clips.fmp4 import KEY_FRAGMENT_HEAD, FragmentServer, derived_tracks, key_fragment, served_init
-from clips.segments import SEGMENT_US, Segments, find_segments, locate
-from clips.store import ChunkStore, OpenChunk
+from clips.segments import SEGMENT_US, Segments, declared_damage, find_segments, find_spoilt, locate
+from clips.store import ChunkStore, KeyColumns, OpenChunk
 from clips.tables import Int64s
 from index import ChunkRow, Snapshot
 
@@ -33,15 +34,18 @@ _CUT_US_MAX: Final = 4 * SEGMENT_US
 _SEQUENCE_MAX: Final = 2**32 - 1
 
 
-def vod_playlist(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> bytes:
-    """All finished segments that overlap [start_us, end_us)."""
+def vod_playlist(
+    snapshot: Snapshot, stream_id: int, start_us: int, end_us: int, store: ChunkStore | None = None
+) -> bytes:
+    """All finished segments that overlap [start_us, end_us); of `store` only the damage it has met is asked."""
     found = find_segments(snapshot, stream_id, start_us, end_us)
     if not len(found):
         raise nothing_finished(stream_name(snapshot, stream_id), start_us, end_us)
     offset_s = max(0, start_us - int(found.start_us[0])) / US
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", f"#EXT-X-START:TIME-OFFSET={offset_s:.3f},PRECISE=YES"]
     target = playlist.target_s(found.end_us - found.start_us)
-    body = playlist.entries(found)
+    damage = _damage(snapshot, store, stream_id, found.rows, (int(found.start_us[0]), int(found.end_us[-1])))
+    body = playlist.entries(found, find_spoilt(found, damage))
     head += derived_lines(snapshot, found.rows)
     return playlist.document([*head, "#EXT-X-MEDIA-SEQUENCE:0"], body, target=target, end=True)
 
@@ -50,7 +54,8 @@ def key_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us
     """Every key frame of [start_us, end_us) as a byte range of its chunk's key-frame file; for scrubbing."""
     name = stream_name(snapshot, stream_id)
     rows = snapshot.chunks(stream_id, start_us, end_us)
-    columns = [store.key_frames(name, row) for row in rows]
+    read = [(row, keys) for row in rows if (keys := _key_frames(store, name, row)) is not None]
+    rows, columns = [row for row, _ in read], [keys for _, keys in read]
     if not rows:
         raise nothing_finished(name, start_us, end_us)
     sizes = [keys.size + KEY_FRAGMENT_HEAD for keys in columns]
@@ -65,8 +70,28 @@ def key_playlist(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us
         raise nothing_finished(name, start_us, end_us)
     found = found.chosen(chosen)
     head = ["#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-MEDIA-SEQUENCE:0"]
-    body = playlist.key_entries(found, first[chosen], size[chosen])
+    damage = _damage(snapshot, store, stream_id, rows, (int(found.start_us[0]), int(found.end_us[-1])))
+    spoilt = [i for start, end in damage for i in range(*np.searchsorted(found.start_us, [start, end]).tolist())]
+    body = playlist.key_entries(found, first[chosen], size[chosen], np.array(spoilt, np.int64))
     return playlist.document(head, body, target=playlist.target_s(found.end_us - found.start_us), end=True)
+
+
+def _key_frames(store: ChunkStore, name: str, row: ChunkRow) -> KeyColumns | None:
+    """A chunk's key frames; None when it is damaged as a whole."""
+    try:
+        return store.key_frames(name, row)
+    except IndexDamage:
+        raise
+    except DamageError:
+        return None
+
+
+def _damage(
+    snapshot: Snapshot, store: ChunkStore | None, stream_id: int, rows: list[ChunkRow], span_us: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Wall times of damage: what the index declares, and what this process has met."""
+    met = [times for row in rows for times in store.damaged_times(row)] if store is not None else []
+    return declared_damage(snapshot, stream_id, *span_us) + met
 
 
 def chunks_named(name: str) -> range:
@@ -196,13 +221,14 @@ def _checked(store: ChunkStore, row: ChunkRow, fragments: range, read: Callable[
     """The fragments' bytes; a damaged one is remembered, and refused without a read the next time."""
     bad = set(store.damaged(row)).intersection(fragments)
     if bad:
-        raise DamageError(f"fragment {min(bad)} of chunk {row.sequence} is damaged; this segment is a gap")
+        where = f"fragment {min(bad)} of chunk {row.sequence}"
+        raise DamageError(f"{where} is damaged; fresh playlists tell this segment as a gap")
     parts = []
     for i in fragments:
         try:
             parts.append(read(i))
-        except DamageError:
-            store.mark_damaged(row, i)
+        except DamageError as error:
+            store.note_damage(row, i, error)
             raise
     return b"".join(parts)
 
@@ -236,8 +262,8 @@ class KeyFile:
             begin, stop = int(self._bounds[i]), min(int(self._bounds[i + 1]), end)
             try:
                 data = key_fragment(self._chunk, int(self._fragments[i]))
-            except DamageError:
-                self._store.mark_damaged(self._chunk.row, int(self._fragments[i]))
+            except DamageError as error:
+                self._store.note_damage(self._chunk.row, int(self._fragments[i]), error)
                 raise
             yield data[start - begin : stop - begin]
             start, i = stop, i + 1

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from base.errors import NotFound
 from base.units import US, format_time
 from clips import playlist
 from clips.hls import derived_lines, stream_name
 from clips.liveslots import LONGEST_US, LiveSegment, Window, live_rows, live_segments, load_window
-from clips.segments import SEGMENT_US, segment_name
+from clips.segments import SEGMENT_US, declared_damage, segment_name
 from clips.store import ChunkStore
 from index import ChunkRow, Snapshot
 
@@ -69,7 +71,8 @@ class LivePlaylists:
             raise NotFound(f"{name} has no finished segment yet; ask again in a few seconds", reason="no-footage")
         growing = found[-1]
         listed = [entry for entry in _entries(window, found) if entry.number >= growing.number - self._count]
-        text = _Text(self._store, window, listed)
+        damage = declared_damage(snapshot, stream_id, int(window.wall_us[0]), int(window.end_us[-1]))
+        text = _Text(self._store, window, listed, damage)
         body = text.finished() + text.begin(growing, listed[-1].breaks) + text.parts(growing)
         part_s = max(2 * _PART_STEP_S, math.ceil(text.longest_us / US / _PART_STEP_S) * _PART_STEP_S)
         control = f"CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={3 * part_s:.3f},HOLD-BACK={3 * TARGET_S}"
@@ -88,10 +91,13 @@ class LivePlaylists:
 class _Text:
     """The lines of listed segments; remembers the epoch told last and the longest part."""
 
-    def __init__(self, store: ChunkStore, window: Window, listed: list[_Entry]) -> None:
+    def __init__(self, store: ChunkStore, window: Window, listed: list[_Entry], damage: list[tuple[int, int]]) -> None:
         self._window = window
         self._listed = listed
         self._damaged = [set(store.damaged(chunk.row)) for chunk in window.chunks]
+        self._spoilt = np.zeros(len(window.at), bool)
+        for start_us, end_us in damage:
+            self._spoilt |= (window.wall_us < end_us) & (window.end_us > start_us)
         self._epoch = 0
         self.longest_us = 0
 
@@ -133,7 +139,7 @@ class _Text:
         return "".join(lines).encode()
 
     def _is_damaged(self, i: int) -> bool:
-        return int(self._window.index[i]) in self._damaged[int(self._window.at[i])]
+        return bool(self._spoilt[i]) or int(self._window.index[i]) in self._damaged[int(self._window.at[i])]
 
 
 def _entries(window: Window, found: list[LiveSegment]) -> Iterator[_Entry]:

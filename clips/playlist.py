@@ -40,24 +40,24 @@ def document(head: list[str], body: bytes, *, target: int, end: bool, independen
     return b"".join(["\n".join(lines).encode(), b"\n", body, b"#EXT-X-ENDLIST\n" if end else b""])
 
 
-def entries(found: Segments) -> bytes:
-    """Map, discontinuity, time and name of each segment, and the absences between them."""
+def entries(found: Segments, spoilt: Int64s) -> bytes:
+    """Map, discontinuity, time and name of each segment, and the absences between them; `spoilt` ones are gaps too."""
     body = _filled(_SEGMENT, found.start_us, found.end_us - found.start_us)
     at = len(_TIME) + len(_LENGTH) + len(b"seg-")
     numbers = np.array([row.sequence for row in found.rows], np.int64)
     _put(body, at, 10, numbers[found.at])
     _put(body, at + 11, 10, found.slot)
-    return _with_tags(body, found, gaps=True)
+    return _with_tags(body, found, spoilt, gaps=True)
 
 
-def key_entries(found: Segments, first: Int64s, size: Int64s) -> bytes:
-    """Key frames, one a segment: `size` bytes from `first` on of the chunk's key-frame file."""
+def key_entries(found: Segments, first: Int64s, size: Int64s, spoilt: Int64s) -> bytes:
+    """Key frames, one a segment: `size` bytes from `first` on of the chunk's key-frame file; `spoilt` ones are gaps."""
     body = _filled(_KEY, found.start_us, found.end_us - found.start_us)
     at = len(_TIME) + len(_LENGTH) + len(b"#EXT-X-BYTERANGE:")
     _put(body, at, 10, size)
     _put(body, at + 11, 12, first)
     _put(body, at + 11 + 12 + 1 + len(b"keys-"), 10, np.array([row.sequence for row in found.rows])[found.at])
-    return _with_tags(body, found, gaps=False, tracks="-video")
+    return _with_tags(body, found, spoilt, gaps=False, tracks="-video")
 
 
 def date(time_us: int) -> str:
@@ -97,7 +97,7 @@ def _put(rows: Bytes, at: int, width: int, values: Int64s) -> None:
         rows[:, place] = digit + 48
 
 
-def _with_tags(body: Bytes, found: Segments, *, gaps: bool, tracks: str = "") -> bytes:
+def _with_tags(body: Bytes, found: Segments, spoilt: Int64s, *, gaps: bool, tracks: str = "") -> bytes:
     """The rows with discontinuities, maps and gaps where they belong."""
     epochs = np.array([row.epoch for row in found.rows])[found.at]
     broken = {int(i) for i in found.breaks()}
@@ -108,7 +108,8 @@ def _with_tags(body: Bytes, found: Segments, *, gaps: bool, tracks: str = "") ->
     raw, width = memoryview(body.tobytes()), body.shape[1]
     parts: list[bytes | memoryview] = []
     done = 0
-    for i in sorted(broken | maps | holes):
+    damaged = set(spoilt.tolist())
+    for i in sorted(broken | maps | holes | damaged):
         parts.append(raw[done * width : i * width])
         done = i
         if i in holes:
@@ -117,6 +118,8 @@ def _with_tags(body: Bytes, found: Segments, *, gaps: bool, tracks: str = "") ->
             parts.append(b"#EXT-X-DISCONTINUITY\n")
         if i in maps:
             parts.append(map_line(int(epochs[i]), tracks).encode())
+        if i in damaged:
+            parts.append(b"#EXT-X-GAP\n")
     parts.append(raw[done * width :])
     return b"".join(parts)
 

@@ -7,6 +7,7 @@ alone, never on who asks or when, and `seg-<chunk>-<slot>.m4s` may be cached for
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from base.errors import NotFound
 from base.units import US
+from chunks.records import GapCause
 from clips.tables import Int64s
 from index import ChunkRow, Snapshot
 
@@ -100,9 +102,24 @@ def _cut(rows: list[ChunkRow], at: Int64s, times: Int64s, offsets: Int64s, absen
     )
 
 
-def _absences(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> tuple[Int64s, Int64s]:
-    """Starts and ends of the declared gaps of a range."""
+def find_spoilt(found: Segments, damage: Iterable[tuple[int, int]]) -> Int64s:
+    """Indices of the segments that hold damage, told as wall times [start, end)."""
+    spoilt = np.zeros(len(found), bool)
+    for start_us, end_us in damage:
+        first = int(np.searchsorted(found.end_us, start_us, "right"))
+        spoilt[first : int(np.searchsorted(found.start_us, end_us, "left"))] = True
+    return np.flatnonzero(spoilt)
+
+
+def declared_damage(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> list[tuple[int, int]]:
+    """Wall times of what was found damaged in a range, by the index."""
     gaps = snapshot.gaps(stream_id, start_us, end_us)
+    return [(gap.start_us, gap.end_us) for gap in gaps if gap.cause is GapCause.DAMAGE]
+
+
+def _absences(snapshot: Snapshot, stream_id: int, start_us: int, end_us: int) -> tuple[Int64s, Int64s]:
+    """Starts and ends of the declared gaps of a range, less damage: that is inside segments, and spoils them."""
+    gaps = [gap for gap in snapshot.gaps(stream_id, start_us, end_us) if gap.cause is not GapCause.DAMAGE]
     return np.array([gap.start_us for gap in gaps], np.int64), np.array([gap.end_us for gap in gaps], np.int64)
 
 

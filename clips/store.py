@@ -143,8 +143,12 @@ class ChunkStore:
         try:
             return chunk.read_fragment(i)
         except DamageError as error:
-            self.mark_damaged(chunk.row, i, UNREADABLE_S if error.reason == "eio" else math.inf)
+            self.note_damage(chunk.row, i, error)
             raise
+
+    def note_damage(self, row: ChunkRow, i: int, error: DamageError) -> None:
+        """Remember why the i-th fragment could not be read: for ever, or for a while where the disk may be at fault."""
+        self.mark_damaged(row, i, UNREADABLE_S if error.reason == "eio" else math.inf)
 
     def mark_damaged(self, row: ChunkRow, i: int, for_s: float = math.inf) -> None:
         """Remember that the i-th fragment failed its check."""
@@ -161,6 +165,14 @@ class ChunkStore:
                 if self._damaged[key] < now_s:
                     del self._damaged[key]
             return sorted(key[2] for key in mine if key in self._damaged)
+
+    def damaged_times(self, row: ChunkRow) -> list[tuple[int, int]]:
+        """Wall times of the fragments known to be damaged, if the chunk's table is in memory; no disk is touched."""
+        bad = self.damaged(row)
+        chunk = self._open.get((row.stream_id, row.sequence)) if bad else None
+        if chunk is None:
+            return []
+        return [(int(chunk.table.wall_us[i]), int(chunk.table.end_us[i])) for i in bad if i < len(chunk.table)]
 
     def close(self) -> None:
         """Forget all; files close when their last reader lets go."""

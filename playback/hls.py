@@ -40,7 +40,8 @@ async def vod(ask: Ask[RangeQuery, None]) -> web.Response:
     start_us, end_us = range_asked(ask.query.start, ask.query.end)
 
     def make(snapshot: Snapshot) -> bytes:
-        return clips_hls.vod_playlist(snapshot, find_stream(snapshot, ask.id).id, start_us, end_us)
+        stream_id = find_stream(snapshot, ask.id).id
+        return clips_hls.vod_playlist(snapshot, stream_id, start_us, end_us, ask.context.store)
 
     return _playlist(await ask.context.read(make))
 

@@ -13,7 +13,7 @@ from support import T0, Recording, audio, shown, video
 
 from base.errors import DamageError, NotFound
 from base.units import US
-from chunks.records import Gap, GapCause
+from chunks.records import FragmentStored, Gap, GapCause
 from clips import hls, hlslive
 from clips.segments import find_segments
 from index import Index, Snapshot
@@ -324,16 +324,51 @@ def test_names_of_nothing(recording: Recording, name: str) -> None:
     assert len(str(caught.value)) < 300
 
 
-def test_a_damaged_fragment_is_no_segment(recording: Recording) -> None:
-    recording.add(video())
-    recording.flush()
-    name = named(playlist(recording, 0, 9))[0]
-    victim = recording.fragments()[1]
+def spoil(recording: Recording, fragment: int) -> FragmentStored:
+    """One bit of a stored fragment is wrong."""
+    victim = recording.fragments()[fragment]
     with recording.chunk_paths()[0].open("r+b") as file:
         file.seek(victim.offset + 900)
         byte = file.read(1)[0]
         file.seek(victim.offset + 900)
         file.write(bytes([byte ^ 1]))
+    return victim
+
+
+def damaged(text: str) -> list[str]:
+    """Segments told as gaps."""
+    return re.findall(r"#EXT-X-GAP\n#EXT-X-PROGRAM\S+\n#EXTINF:\S+\n(seg-\S+)", text)
+
+
+def test_a_damaged_fragment_is_no_segment(recording: Recording) -> None:
+    recording.add(video(), repeat=3)
+    recording.flush()
+    names = named(playlist(recording, 0, 12))
+    spoil(recording, 5)
     for _ in range(2):
         with pytest.raises(DamageError):
-            fetch(recording, name)
+            fetch(recording, names[1])
+    assert fetch(recording, names[0])
+    with recording.index.read() as snapshot:
+        text = hls.vod_playlist(snapshot, recording.stream_id, T0, T0 + 12 * US, recording.store).decode()
+    assert damaged(text) == [names[1]], "what was met once is told by the next playlist"
+    assert named(text) == names
+
+
+def test_declared_damage_is_a_gap_in_every_playlist(recording: Recording) -> None:
+    recording.add(video(), repeat=6)
+    recording.add(video(), start_us=T0 + 24 * US)
+    recording.flush()
+    victim = spoil(recording, 21)
+    with recording.index.write() as transaction:
+        transaction.apply([Gap(recording.stream_id, victim.start_us, victim.end_us, GapCause.DAMAGE)])
+    text = playlist(recording, 0, 28)
+    assert len(named(text)) == 7
+    assert damaged(text) == [named(text)[5]], "the segment with it, at its full length, and no other"
+    assert "#EXT-X-DISCONTINUITY" in text.partition(named(text)[5])[2], "that of the second run alone"
+    with recording.index.read() as snapshot:
+        live = hlslive.LivePlaylists(recording.store).text(snapshot, recording.stream_id).text.decode()
+        keys = hls.key_playlist(snapshot, recording.store, recording.stream_id, T0, T0 + 28 * US).decode()
+    assert re.findall(r"#EXT-X-GAP\n#EXTINF:4.00000,\n(\S+)", live)[0].startswith("cut-")
+    assert live.count(",GAP=YES") == 1
+    assert re.findall(r"#EXT-X-GAP\n#EXT-X-PROGRAM-DATE-TIME:(\S+)", keys) == ["2026-03-01T01:30:21.000Z"]

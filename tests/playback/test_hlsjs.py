@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from base.units import US, format_time
+from chunks.records import Gap, GapCause
 from simcam.encode import LoopSpec
 from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
@@ -92,6 +93,27 @@ async def test_a_range_plays_across_its_gap(start_node: StartNode, recording: Re
     await tab.evaluate("() => { document.querySelector('video').currentTime = 33; }")
     await reaches(tab, 33.5)
     assert await tab.evaluate(WALL) == pytest.approx(T0 / 1000 + 33_500, abs=1000), "after the gap too"
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_damaged_segment_is_passed_over(
+    start_node: StartNode, recording: Recording, tab: Any, known: bool
+) -> None:
+    """Told as a gap it is never asked for; met while playing it is an error, and the next playlist tells it."""
+    victim = recording.fragments()[5]
+    with recording.chunk_paths()[0].open("r+b") as file:
+        file.seek(victim.offset + 900)
+        file.write(bytes(100))
+    if known:
+        with recording.index.write() as transaction:
+            transaction.apply([Gap(recording.stream_id, victim.start_us, victim.end_us, GapCause.DAMAGE)])
+    base = (await start_node(recording)).server.url.rstrip("/")
+    path = f"/api/v1/streams/gate.main/hls/vod.m3u8?start={format_time(T0)}&end={format_time(T0 + 20 * US)}"
+    if not known:
+        await play(tab, base, path)
+        await tab.wait_for_function("window.errors.includes('fragLoadError')", timeout=30_000)
+    await play(tab, base, path)
+    assert "fragLoadError" not in await reaches(tab, 9)
 
 
 async def test_key_frames_are_found_by_the_multivariant_playlist(
