@@ -133,10 +133,11 @@ def plan(snapshot: Snapshot, store: ChunkStore, stream_id: int, start_us: int, e
 def whole_stretches(chunk: OpenChunk, damaged: list[int], gaps: list[Gap]) -> Iterator[tuple[int, int]]:
     """Ranges [first, last) of fragments that begin with a key frame, follow one another and hold no damage.
 
-    A chunk that begins without a key frame is of a camera that sends none; it may be entered anywhere. Where fragments
-    are missing in the middle of a chunk, that becomes one of the gaps.
+    A chunk that begins without a key frame is of a camera that sends none; it may be entered anywhere, unless its
+    first fragment is what is missing. Where fragments are missing in the middle, that becomes one of the gaps.
     """
     table = chunk.table
+    has_keys = len(table) == 0 or bool(table.key[0]) or int(table.number[0]) > 1
     bad = np.zeros(len(table.offset), bool)
     bad[[i for i in damaged if i < len(bad)]] = True
     for gap in gaps:
@@ -151,9 +152,9 @@ def whole_stretches(chunk: OpenChunk, damaged: list[int], gaps: list[Gap]) -> It
     for first, after in pairwise([*starts, len(bad) + 1]):
         last = after - 1 if after > len(bad) or bad[after - 1] else after
         keys = np.flatnonzero(table.key[first:last])
-        if len(keys) and table.key[0]:
+        if len(keys) and has_keys:
             yield first + int(keys[0]), last
-        elif first < last and not table.key[0]:
+        elif first < last and not has_keys:
             yield first, last
 
 
