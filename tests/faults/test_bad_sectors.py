@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from chunks.reader import ChunkFile
 from tests import support
 from tests.faults.conftest import AT_LENGTH
 from tests.faults.device import Disk, FileSystem
-from tests.faults.test_bitrot import damage_gaps, overlapping, playable, scrub
+from tests.faults.test_bitrot import FLIPS, damage_gaps, overlapping, playable, scrub
 
 pytestmark = pytest.mark.needs_device
 FILESYSTEMS: list[FileSystem] = ["ext4", "xfs"]
@@ -29,6 +30,32 @@ def test_what_lies_in_bad_sectors_is_the_only_thing_missing(
     disk = disk_of(filesystem)
     with contextlib.closing(support.Recording(disk.root)) as recording:
         judge(disk, recording)
+
+
+@pytest.mark.at_length
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_bits_that_rot_on_the_disk_cost_what_they_hit(
+    disk_of: Callable[[FileSystem], Disk], filesystem: FileSystem
+) -> None:
+    disk, dice = disk_of(filesystem), random.Random(7)
+    with contextlib.closing(support.Recording(disk.root)) as recording:
+        recording.add(support.video(), repeat=45, chunk_s=30.0, fragment_90k=45_000)
+        recording.flush()
+        disk.sync()
+        paths = recording.chunk_paths()
+        tables = [ChunkFile(path).table() for path in paths]
+        hit = set(
+            dice.sample([(number, i) for number, table in enumerate(tables, 1) for i in range(len(table))], FLIPS)
+        )
+        for number, i in hit:
+            table = tables[number - 1]
+            at = int(table.offset[i]) + dice.randrange(int(table.length[i]))
+            disk.flip(disk.place(paths[number - 1], at), 1 << dice.randrange(8))
+        disk.drop_caches()
+        assert played(recording.root) == playable(recording, tables, hit)
+        scrub(recording)
+        assert len(damage_gaps(recording)) == FLIPS
+        assert played(recording.root) == playable(recording, tables, hit)
 
 
 def judge(disk: Disk, recording: support.Recording) -> None:
