@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from base.units import MEDIA_HZ
+from base.units import MEDIA_HZ, us_to_90k
 from chunks.boxes import (
     AUDIO_TRACK,
     KEY_FLAGS,
@@ -52,7 +52,11 @@ class _Run(NamedTuple):
 class FragmentedClip:
     """The parts of a plan's clip, one after another."""
 
-    def __init__(self, plan: ClipPlan, *, brands: tuple[bytes, ...] = (b"iso6", b"mp41")) -> None:
+    def __init__(
+        self, plan: ClipPlan, *, brands: tuple[bytes, ...] = (b"iso6", b"mp41"), shown_until_us: int = 0
+    ) -> None:
+        """`shown_until_us`: what the plan has beyond this wall time is hidden; 0 shows all."""
+        self._shown_us = shown_until_us - plan.start_us if 0 < shown_until_us < plan.end_us else 0
         self._plan = plan
         self._brands = brands
         self.start_us, self.end_us = plan.start_us, plan.end_us
@@ -96,6 +100,8 @@ class FragmentedClip:
         last = plan.pieces[-1]
         shown_90k = self.hidden_90k
         length_90k = last.end_90k + last.shift_90k + self.lead_90k - shown_90k
+        if self._shown_us:
+            length_90k = min(length_90k, us_to_90k(self._shown_us))
         tracks, extends = [], []
         for track, entries, flags in (
             (VIDEO_TRACK, list(self._videos) if plan.pictures else [], NOT_KEY_FLAGS),

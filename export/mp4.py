@@ -116,10 +116,11 @@ class StreamFile:
         signer: Signer,
         information: str,
         record: Callable[[FragmentRecord], None],
+        shown_until_us: int = 0,
     ) -> None:
         self.plan = whole_fragments(plan)
         self.summary: FileSummary | None = None
-        self._clip = FragmentedClip(self.plan, brands=BRANDS)
+        self._clip = FragmentedClip(self.plan, brands=BRANDS, shown_until_us=shown_until_us)
         self._unit, self._source, self._signer, self._information = unit, source, signer, information
         self._record = record
         self._hash = hashlib.sha256()

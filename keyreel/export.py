@@ -7,7 +7,9 @@ name; verifying writes nothing and asks nobody.
 from __future__ import annotations
 
 import getpass
+import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,19 +19,23 @@ import msgspec
 from base.config import key_password
 from base.datadir import DataDir
 from base.errors import NotFound
-from base.service import EXIT_DONE
+from base.service import EXIT_DAMAGE, EXIT_DONE
 from base.units import format_time, parse_time
 from clips.store import ChunkStore
 from evidence.keys import Keys
-from export.job import Job, Request, Tools
+from evidence.mediasigning import Provenance, StreamReport, Trust, Verdict
+from export.camera import judge_file
+from export.job import Job
 from export.keys import NodeKeys
+from export.request import Request, Tools
 from export.verifier.command import exit_code_of, lines
-from export.verifier.files import NoPackage
-from export.verifier.verdict import verify
+from export.verifier.files import Files, Findings, NoPackage
+from export.verifier.verdict import MANIFEST, verify
 from index import Index
 from keyreel import version
 from keyreel.node import open_node
 from keyreel.output import bytes_text, print_json, progress_bar
+from keyreel.signature import described
 
 EXIT_CANCELLED = 130
 
@@ -102,15 +108,36 @@ def _tell_made(made: Path, as_json: bool) -> int:
     return EXIT_DONE
 
 
-def check(path: Path, key: str, data: Path | None, as_json: bool) -> int:
-    """Verify a package."""
+def check(path: Path, key: str, data: Path | None, trusted: list[Path], as_json: bool) -> int:
+    """Verify a package, and what the cameras signed themselves."""
+    trust = Trust.read(trusted)
     try:
         known = [one.id for one in Keys.open(DataDir.open(data).keys_path).keys if one.use == "ledger"] if data else []
         report: dict[str, Any] = verify(str(path), (*known, *([key.lower()] if key else [])))
     except (NoPackage, OSError) as error:
         raise NotFound(f"{path}: {error}", reason="no-package") from None
+    code = exit_code_of(report)
+    told = lines(report)
+    for stream, judged in zip(report["streams"], _cameras(path, trust), strict=False):
+        stream["camera"] = {"signed": judged is not None} | (described(judged) if judged else {})
+        if judged is not None:
+            untrusted = bool(trust.anchors) and judged.provenance is not Provenance.TRUSTED
+            code = EXIT_DAMAGE if judged.verdict is Verdict.NOT_AUTHENTIC or untrusted else code
+            told.append(f"{stream['stream']}: signed by the camera itself: {judged.verdict}, {judged.provenance}")
+            told += [f"! {stream['stream']}: {format_time(one.start_us)}: {one.detail}" for one in judged.findings]
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:
-        print("\n".join(lines(report)))
-    return exit_code_of(report)
+        print("\n".join(told))
+    return code
+
+
+def _cameras(path: Path, trust: Trust) -> Iterator[StreamReport | None]:
+    """By stream, what its camera signed; None where it does not."""
+    manifest = json.loads(Files(str(path), Findings()).whole(MANIFEST))
+    for document in manifest["streams"]:
+        is_signed = document["file"] and document["camera_signing"]["signed"]
+        try:
+            yield judge_file(str(path), document, trust) if is_signed else None
+        except (KeyError, TypeError, ValueError, IndexError):  # told by the package's own check
+            yield None

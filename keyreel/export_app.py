@@ -46,9 +46,13 @@ def verify(
         Optional[Path],  # noqa: UP045
         typer.Option("--data", help="Data folder of the node that must have signed it."),
     ] = None,
+    trust: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--trust", help="PEM certificates that cameras' own signatures must lead to; may be repeated."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check a package, offline; exit code 5 when something is altered, missing, or signed by another key."""
     from keyreel.export import check
 
-    raise typer.Exit(check(path, key, data, json))
+    raise typer.Exit(check(path, key, data, trust or [], json))

@@ -10,7 +10,8 @@ from support import T0, Recording
 
 from base.datadir import DataDir
 from base.units import US
-from export.job import Job, Request, Tools
+from export.job import Job
+from export.request import Request, Tools
 
 
 def tools(recording: Recording, keys: Any = None) -> Tools:

@@ -11,7 +11,8 @@ from typing import Any
 
 from base.datadir import DataDir
 from clips.store import ChunkStore
-from export.job import Job, Tools
+from export.job import Job
+from export.request import Tools
 from index import Index
 
 

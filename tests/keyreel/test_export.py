@@ -55,6 +55,7 @@ def test_a_package_is_made_and_verified(node: Path, tmp_path: Path) -> None:
     report = json.loads(out)
     assert (code, report["findings"], report["signer"]["expected"]) == (0, [], True)
     assert report["streams"][0]["stream"] == "gate.main"
+    assert report["streams"][0]["camera"] == {"signed": False}
     shown = json.loads(keyreel("key", "show", "--data", node, "--json")[1])["keys"]
     assert report["signer"]["key"] == next(key["id"] for key in shown if key["use"] == "ledger")
     code, out, _ = keyreel("verify", target)
