@@ -29,7 +29,7 @@ from index.register import RegisterCopy, read_copy, register_path
 from index.verify import verify
 
 ASIDE_MAX: Final = 4
-START_WAIT_S: Final = 3.0  # a start waits so long for a verdict: some 800 MB of index
+START_WAIT_S: Final = 2.0  # a start waits so long for a verdict; recording is to begin after 5 s at most
 REPEAT_S: Final = 3600.0  # within so long an index is made again RENEWALS_MAX times for what rows or chunks say
 RENEWALS_MAX: Final = 3
 _LOG = get_logger()

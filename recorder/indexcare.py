@@ -34,6 +34,7 @@ from recorder.takein import TakeIn
 
 LOOK_S: Final = 0.5
 VERIFY_S: Final = 3600.0  # between two verifications of an index that nobody suspects
+FIRST_S: Final = 300.0  # after a start, which did not wait until all of it was judged
 VERIFY_WAIT_S: Final = 900.0
 PATIENCE_MIN_S: Final = 5.0  # after a suspicion that proved wrong; longer each time
 READER_LAG_MAX: Final = 300  # commits: about so many seconds
@@ -66,6 +67,7 @@ class IndexCare:
         self._copy: RegisterCopy | None = None
         self._read: set[bytes] = set()  # volumes whose chunks are all in
         self._verify_at_s = time.monotonic()  # not before this moment, whatever is suspected
+        self._rest_s = FIRST_S
         self._patience_s = PATIENCE_MIN_S
         self._readers_s = time.monotonic()
         self._retry_s = 0.0
@@ -128,14 +130,14 @@ class IndexCare:
         if not (path / "data.mdb").exists():
             return "it was removed"
         told = look(path)
-        if time.monotonic() < self._verify_at_s + (VERIFY_S if told is None else 0.0):
+        if time.monotonic() < self._verify_at_s + (self._rest_s if told is None else 0.0):
             return ""
         take(path)
         if told is not None and (told.weight == "asked" or (told.weight == "proven" and not is_worn(path))):
             return told.why
         why = self._verdict() and self._verdict()  # at first a commit may have been seen half
         self._patience_s = PATIENCE_MIN_S if why or told is None else min(2 * self._patience_s, VERIFY_S)
-        self._verify_at_s = time.monotonic() + self._patience_s
+        self._verify_at_s, self._rest_s = time.monotonic() + self._patience_s, VERIFY_S
         if told is not None and not why:
             log.warning("the index was suspected and is sound", why=told.why, again_in_s=self._patience_s)
         return why
