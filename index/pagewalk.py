@@ -14,6 +14,7 @@ the next.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from array import array
 from collections.abc import Callable
@@ -26,6 +27,7 @@ SLICE_S: Final = 20.0
 FINDINGS_MAX: Final = 20
 
 Context = dict[str, Any]
+_NODE_HEAD_BYTES: Final = 8  # the key's size is last
 _COUNTS: Final = ("branch", "leaf", "overflow", "entries")
 
 
@@ -112,10 +114,12 @@ class _Slice(_Verifier):  # type: ignore[misc]
             self._learnt = True
         del self._marked[at:]
 
-    def _leaf_value(self, ctx: Context, *args: Any) -> None:
-        if self._first_key is None:
-            self._first_key = args[-1]
-        super()._leaf_value(ctx, *args)
+    def _walk_leaf(self, ctx: Context, pgno: int, buf: bytes) -> None:
+        if self._first_key is None and self._numkeys(self._pg_lower(buf, 0)) > 0:
+            at = self._node_off(buf, 0, 0) + _NODE_HEAD_BYTES
+            size = int.from_bytes(buf[at - 2 : at], sys.byteorder)
+            self._first_key = buf[at : at + size]  # of a page that is damaged anything: such a branch is not kept
+        super()._walk_leaf(ctx, pgno, buf)
 
 
 def walk_at_rest(path: Path) -> list[str]:
