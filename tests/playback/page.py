@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
@@ -10,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import av
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,11 @@ async def recording_node(data: Path, cameras: list[CameraSpec]) -> AsyncIterator
     async with SimcamServer(cameras) as server:
         await node.start()
         try:
-            for spec in cameras:
-                await asyncio.to_thread(node.keyreel, "camera", "add", spec.name, server.url(spec.name))
+            async with aiohttp.ClientSession() as http:
+                for spec in cameras:
+                    body = {"id": spec.name, "main": server.url(spec.name)}
+                    async with http.post(f"{node.base}/cameras", json=body) as answer:
+                        assert answer.status == 201, await answer.text()
             await node.recording(*(f"{spec.name}.main" for spec in cameras))
             yield node, server
         finally:
@@ -119,6 +122,6 @@ def keep_picture(png: bytes, path: Path) -> None:
     with av.open(io.BytesIO(png)) as container, av.open(path, "w", format="webp") as out:
         picture = next(container.decode(video=0))
         stream = out.add_stream("libwebp", rate=1, options={"quality": "82"})
-        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
-        out.mux(stream.encode(picture.reformat(format="yuv420p")))
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "bgra"
+        out.mux(stream.encode(picture.reformat(format="bgra")))
         out.mux(stream.encode(None))

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,24 @@ async def test_the_timeline_chooses_by_pointer_and_zooms_by_wheel_and_key(node: 
         await page.wait_for_function(f"before => ({span})() > before", arg=wheeled)
 
 
+async def test_hovering_shows_time_cause_and_a_picture(node: Node, browser: Any) -> None:
+    from playwright.async_api import expect
+
+    at_us = await settled_us(node, "gate.main")
+    async with opened(browser, node, address("playback", "gate.main", at_us=at_us, span_s=10)) as page:
+        await shows(page, "gate.main")
+        row = await page.locator(".tl-name", has_text="gate.main").bounding_box()
+        box = await page.locator("#timeline").bounding_box()
+        await page.mouse.move(box["x"] + box["width"] / 2 + 20, row["y"] + row["height"] / 2)
+        hover = page.locator(".hover")
+        shown = datetime.fromtimestamp(at_us / US, UTC) + timedelta(hours=7)
+        await expect(hover.locator("b")).to_contain_text(shown.strftime("%Y-%m-%d %H:%M"))
+        await expect(hover.locator("img")).to_be_visible(timeout=LONG_MS)
+        assert await hover.locator("img").evaluate("i => i.naturalWidth") == 192
+        await page.mouse.move(5, 5)
+        await expect(hover).to_have_count(0)
+
+
 async def test_both_languages_and_colours_stay_chosen(node: Node, browser: Any) -> None:
     from playwright.async_api import expect
 
@@ -433,7 +451,8 @@ async def test_pages_fit_wide_and_on_a_phone(node: Node, browser: Any, tmp_path:
                 await page.wait_for_function(
                     "() => document.querySelectorAll('[data-live=live]').length === 3", timeout=LONG_MS
                 )
-            await page.wait_for_function("() => document.querySelector('#main').children.length > 0")
+            elif name in ("cameras", "storage"):
+                await page.wait_for_selector("table, .card", timeout=LONG_MS)
             assert await page.evaluate("document.documentElement.scrollWidth") <= size["width"]
             controls = "[...document.querySelectorAll('.transport > *')]"
             cut = f"() => {controls}.some((one) => one.offsetWidth + 1 < one.scrollWidth)"

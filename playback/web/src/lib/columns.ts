@@ -1,20 +1,24 @@
-// How many columns show pictures of 16:9 largest in a box.
+// How pictures of 16:9 fill a box best.
 
 import type { RefObject } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-export function bestColumns(count: number, width: number, height: number): number {
-  let best = 1;
-  let largest = 0;
-  for (let columns = 1; columns <= count; columns += 1) {
-    const wide = Math.min(width / columns, (height / Math.ceil(count / columns)) * (16 / 9));
-    if (wide > largest * 1.02) { largest = wide; best = columns; }
+const GAP_PX = 6;
+
+/** Columns and the width of a tile, so that tiles are as large as they can be. */
+export function arrange(count: number, width: number, height: number): { columns: number; tile: number } {
+  let best = { columns: 1, tile: 0 };
+  for (let columns = 1; columns <= Math.max(1, count); columns += 1) {
+    const rows = Math.ceil(count / columns) || 1;
+    const across = (width - (columns - 1) * GAP_PX) / columns;
+    const tile = Math.floor(Math.min(across, ((height - (rows - 1) * GAP_PX) / rows) * (16 / 9)));
+    if (tile > best.tile) best = { columns, tile };
   }
   return best;
 }
 
-/** A grid's box and its columns; measured again when the box changes. */
-export function useColumns<E extends HTMLElement>(count: number): { box: RefObject<E | null>; columns: number; rows: number } {
+/** A grid's box and how it is arranged; measured again when the box changes. */
+export function useArranged<E extends HTMLElement>(count: number): { box: RefObject<E | null>; columns: number; style: Record<string, string | number> } {
   const box = useRef<E>(null);
   const [size, setSize] = useState({ width: 1200, height: 600 });
   const seen = useRef<E | null>(null);
@@ -29,6 +33,6 @@ export function useColumns<E extends HTMLElement>(count: number): { box: RefObje
     if (box.current) watch.current.observe(box.current);
   });
   useEffect(() => () => watch.current?.disconnect(), []);
-  const columns = bestColumns(count, size.width, size.height);
-  return { box, columns, rows: Math.max(1, Math.ceil(count / columns)) };
+  const { columns, tile } = arrange(count, size.width, size.height);
+  return { box, columns, style: { "--columns": columns, "--tile": `${tile}px` } };
 }

@@ -19,7 +19,7 @@ const t = words({
   live: ["LIVE", "TRỰC TIẾP"],
 });
 
-export function LiveTile({ stream, children }: { stream: string; children?: ComponentChildren }) {
+export function LiveTile({ stream, sound = false, children }: { stream: string; sound?: boolean; children?: ComponentChildren }) {
   const video = useRef<HTMLVideoElement>(null);
   const state = useSignal<LiveState>("connecting");
   const text = useSignal("");
@@ -33,6 +33,7 @@ export function LiveTile({ stream, children }: { stream: string; children?: Comp
     return () => { view.stop(); for (const end of stop) end(); };
   }, [stream, still, mine]);
   const way = useSignal("");
+  useEffect(() => { if (video.current) video.current.muted = !sound; }, [sound]);
   const shown: LiveState = still ? "unplayable" : state.value;
   return <div class="tile-body" data-live={shown} data-way={way.value}>
     {shown === "unplayable" ? <LiveStill stream={stream} /> : null}
@@ -50,6 +51,6 @@ export function LiveTile({ stream, children }: { stream: string; children?: Comp
 
   function figures(of: NonNullable<typeof known>): string {
     const lost = lossPercent(of);
-    return [rate(of.bitrate_bps), lost ? t("loss", { loss: percent(lost) }) : ""].filter(Boolean).join(" · ");
+    return [rate(of.bitrate_bps), lost === null ? "" : t("loss", { loss: percent(lost) })].filter(Boolean).join(" · ");
   }
 }

@@ -3,7 +3,7 @@
 import { type Signal, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { send } from "../lib/api";
-import { useColumns } from "../lib/columns";
+import { useArranged } from "../lib/columns";
 import { playable } from "../lib/figures";
 import { byName, now, reach, returned, streams } from "../lib/node";
 import { href, route, streamsAsked, tell } from "../lib/router";
@@ -103,14 +103,14 @@ export function Playback() {
   useKeys(acts);
 
   const tiles = watched;
-  const grid = useColumns<HTMLUListElement>(tiles.length);
+  const grid = useArranged<HTMLUListElement>(tiles.length);
   const slow = Math.abs(master.rate.value) <= 1;
   return <div class="playback">
     <div class="stage">
       {!tiles.length && reach.value === "ok" && <p class="empty">{streams.value.length ? t("choose") : t("none")}</p>}
-      <ul class="grid" ref={grid.box} style={{ "--columns": grid.columns, "--rows": grid.rows }}>
+      <ul class="grid" ref={grid.box} style={grid.style}>
         {tiles.map((name) => <li class="tile" key={name}>
-          {live.value ? <LiveTile stream={name} /> : <PlayerTile stream={name} master={master} trick={trick} moving={master.playing.value} slow={slow}
+          {live.value ? <LiveTile stream={name} sound={sound.value && active.value === name} /> : <PlayerTile stream={name} master={master} trick={trick} moving={master.playing.value} slow={slow}
             sound={sound.value && active.value === name} active={active.value === name && tiles.length > 1} perSecond={tiles.length > 4 ? 4 : 8}
             players={players} onActive={() => { active.value = name; }} />}
         </li>)}

@@ -3,7 +3,7 @@
 import { computed, useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect } from "preact/hooks";
 import { LiveTile } from "../live/tile";
-import { useColumns } from "../lib/columns";
+import { useArranged } from "../lib/columns";
 import { playable } from "../lib/figures";
 import { remember, remembered } from "../lib/memory";
 import { reach, streams } from "../lib/node";
@@ -27,6 +27,7 @@ const t = words({
   recording: ["Recording of {stream}", "Bản ghi của {stream}"],
   playback: ["Play back", "Xem lại"],
   tile: ["{stream}, {n} of {all}. Alt and arrows move it.", "{stream}, {n}/{all}. Alt và phím mũi tên để di chuyển."],
+  sound: ["Sound", "Âm thanh"],
   full: ["Full screen", "Toàn màn hình"],
 });
 
@@ -50,10 +51,11 @@ export function Wall() {
   const shown = asked.length || params.has("streams") ? asked : usual.value;
   const picking = useSignal(false);
   const dragged = useSignal("");
+  const sound = useSignal(false);
   const layouts = useSignal(remembered<Record<string, string[]>>("layouts", {}));
   const layout = Object.keys(layouts.value).find((name) => layouts.value[name]!.join() === shown.join()) ?? "";
   const tiles = focus ? [focus] : shown;
-  const grid = useColumns<HTMLUListElement>(tiles.length);
+  const grid = useArranged<HTMLUListElement>(tiles.length);
 
   const show = (names: string[], on = "") => go("wall", { streams: names.join(",") || ",", focus: on });
   const keep = (next: Record<string, string[]>) => { layouts.value = next; remember("layouts", next); };
@@ -89,6 +91,7 @@ export function Wall() {
           if (name) keep({ ...layouts.value, [name]: shown });
         }}>{t("save")}</button>}
       <span class="spread" />
+      {focus && <button type="button" aria-pressed={sound.value} onClick={() => { sound.value = !sound.value; }}>{t("sound")}</button>}
       {focus && <button type="button" onClick={() => show(shown)}>{t("shrink")}</button>}
       <a class="button" href={href("playback", { streams: tiles.join(",") })}>{t("playback")}</a>
       <button type="button" onClick={() => void document.querySelector(".grid")?.requestFullscreen()}>{t("full")}</button>
@@ -96,7 +99,7 @@ export function Wall() {
     <div class="wall-body">
       {picking.value && <Picker most={MOST} chosen={shown} onChange={(names) => show(names)} onClose={() => { picking.value = false; }} />}
       {tiles.length === 0 && reach.value === "ok" && <p class="empty">{t("choose")}</p>}
-      <ul class="grid" ref={grid.box} style={{ "--columns": grid.columns, "--rows": grid.rows }}>
+      <ul class="grid" ref={grid.box} style={grid.style}>
         {tiles.map((name, index) => <li key={name} class={`tile${dragged.value && dragged.value !== name ? " target" : ""}`} draggable={!focus}
           tabIndex={0} aria-label={t("tile", { stream: name, n: index + 1, all: tiles.length })}
           onDragStart={(event) => { dragged.value = name; event.dataTransfer?.setData("text/plain", name); }}
@@ -109,7 +112,7 @@ export function Wall() {
             if (by && event.altKey) { event.preventDefault(); move(name, by); }
             if (event.key === "Enter") show(shown, focus ? "" : name);
           }}>
-          <LiveTile stream={name}>
+          <LiveTile stream={name} sound={focus === name && sound.value}>
             <button class="cover" type="button" tabIndex={-1} aria-label={focus ? t("shrink") : t("enlarge", { stream: name })}
               onClick={() => show(shown, focus ? "" : name)} />
             <a class="corner" href={href("playback", { streams: name })} title={t("recording", { stream: name })} aria-label={t("recording", { stream: name })}>↺</a>

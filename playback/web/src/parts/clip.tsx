@@ -18,7 +18,8 @@ const t = words({
   hint: ["Mark In and Out (I, O) to cut a clip.", "Đánh dấu Đầu và Cuối (I, O) để cắt đoạn."],
   clip: ["Clip", "Đoạn cắt"],
   range: ["{start} – {end} · {length}", "{start} – {end} · {length}"],
-  download: ["Download {stream}", "Tải {stream}"],
+  download: ["Download", "Tải về"],
+  downloadOf: ["Download {stream}", "Tải {stream}"],
   cancel: ["Cancel", "Huỷ"],
   clear: ["Clear marks", "Bỏ dấu"],
   hold: ["Hold…", "Giữ lại…"],
@@ -40,6 +41,7 @@ export function ClipPanel({ marks, streams, data }: Cut) {
   }
   return <section class="clip" aria-label={t("clip")}>
     <b>{t("range", { start: dayClock(start), end: clock(end), length: lasting(end - start) })}</b>
+    <span class="hint">{t("download")}</span>
     {streams.map((stream) => <Download key={`${stream} ${start} ${end}`} stream={stream} start={start} end={end} />)}
     <button type="button" title={t("holdTitle")} aria-expanded={holding.value} onClick={() => { holding.value = !holding.value; }}>{t("hold")}</button>
     <button type="button" class="quiet" onClick={() => { marks.value = { start: null, end: null }; holding.value = false; }}>{t("clear")}</button>
@@ -77,12 +79,12 @@ function Download({ stream, start, end }: { stream: string; start: number; end: 
       .finally(() => { running.value = null; done.value = null; });
   };
   if (running.value) {
-    return <span class="progress"><progress max={bytes.value ?? 1} value={done.value ?? 0} aria-label={t("download", { stream })} />
+    return <span class="progress"><progress max={bytes.value ?? 1} value={done.value ?? 0} aria-label={t("downloadOf", { stream })} />
       {size(done.value ?? 0)} / {size(bytes.value ?? 0)}
       <button type="button" class="quiet" onClick={() => running.value?.abort()}>{t("cancel")}</button></span>;
   }
-  return <a class="button download" href={url} download="" onClick={begin} data-stream={stream}>
-    {t("download", { stream })}{bytes.value !== undefined && <small>{size(bytes.value)}</small>}
+  return <a class="button download" href={url} download="" onClick={begin} data-stream={stream} title={t("downloadOf", { stream })}>
+    {stream}{bytes.value !== undefined && <small>{size(bytes.value)}</small>}
     {problem.value && <small class="problem">{problem.value}</small>}
   </a>;
 }

@@ -88,7 +88,7 @@ export function Timeline(props: Shown) {
 
   const current = head.value;
   return <section class="timeline" aria-label={t("timeline")}>
-    <div class="tl-scroll" ref={scroller} onScroll={redraw}>
+    <div class="tl-scroll" ref={scroller} onScroll={redraw} style={{ "--needed": `${RULER_PX + names.length * ROW_PX}px` }}>
       <div class="tl-names" style={{ paddingTop: `${RULER_PX}px` }}>
         {names.map((name) => {
           const on = chosen.includes(name);
