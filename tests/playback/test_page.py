@@ -431,6 +431,8 @@ async def test_a_gap_shows_its_cause_while_the_others_go_on(node: Node, browser:
 
 async def test_pages_fit_wide_and_on_a_phone(node: Node, browser: Any, tmp_path: Path) -> None:
     """Nothing sticks out sideways; with KEYREEL_SCREENSHOTS set the pictures of the documents are made anew."""
+    from playwright.async_api import expect
+
     at_us = await settled_us(node, *H264)
     streams = ("gate.main", "yard.main", "dock.main", "road.main")
     marked = f"&in={format_time(at_us - 12 * US)}&out={format_time(at_us + 2 * US)}"
@@ -457,6 +459,7 @@ async def test_pages_fit_wide_and_on_a_phone(node: Node, browser: Any, tmp_path:
             controls = "[...document.querySelectorAll('.transport > *')]"
             cut = f"() => {controls}.some((one) => one.offsetWidth + 1 < one.scrollWidth)"
             assert not await page.evaluate(cut), f"{name}: a control is cut off"
+            await expect(page.locator("dialog:not([open]):visible")).to_have_count(0)
             picture = await page.screenshot()
             keep_picture(picture, (IMAGES if SHOTS else tmp_path) / f"page-{name}.webp")
 

@@ -13,6 +13,7 @@ import { words } from "../lib/words";
 import { LiveTile } from "../live/tile";
 import { ClipPanel } from "../parts/clip";
 import { Gaps } from "../parts/gaps";
+import { KeysHelp } from "../parts/keys";
 import { Transport } from "../parts/transport";
 import { ZoomBar } from "../parts/zoom";
 import { Master, RATES } from "../play/master";
@@ -23,6 +24,7 @@ import { clampView, zoomed } from "../timeline/scale";
 import { type Marks, Timeline } from "../timeline/timeline";
 
 const MOST = 16;
+const FEW = 8;
 const WAIT_MAX_MS = 4000;
 const EDGE_MS = 3000;
 const HEAD_MS = 80;
@@ -33,6 +35,13 @@ const t = words({
   choose: ["Choose streams in the timeline below.", "Chọn luồng ở dòng thời gian bên dưới."],
   none: ["Nothing has been recorded yet.", "Chưa có bản ghi nào."],
 });
+
+/** Rows of the timeline: those watched on top where there are many, then those that were looked for. */
+function rowsOf(all: string[], watched: string[], find: string): string[] {
+  const wanted = find.trim().toLowerCase();
+  const found = wanted ? all.filter((name) => name.toLowerCase().includes(wanted) || watched.includes(name)) : all;
+  return found.length <= FEW ? found : [...watched, ...found.filter((name) => !watched.includes(name))];
+}
 
 /** Every picture is decoded up to this rate; beyond it, and backward, key frames alone. */
 const fullRate = (count: number) => count <= 4 ? 4 : 2;
@@ -57,8 +66,9 @@ export function Playback() {
   const sound = useSignal(false);
   const data = useMemo(() => new TimelineData(), []);
   const players = useMemo(() => new Map<string, Player>(), []);
-  const names = streams.value.map((stream) => stream.id);
+  const find = useSignal("");
   const watched = chosen.value;
+  const names = rowsOf(streams.value.map((stream) => stream.id), watched, find.value);
   const trick = useTrick(master, live, watched.length);
 
   useEffect(() => { // an address that somebody opened or sent
@@ -99,7 +109,8 @@ export function Playback() {
   useLoop(master, players, { live, head, view, goLive });
   useExact(master, players, { live, head, watched });
   useAddress({ live, head, view, chosen, marks, master });
-  const acts = useActs({ master, players, live, head, view, marks, active, seek, goLive, watched });
+  const helping = useSignal(false);
+  const acts = useActs({ helping, master, players, live, head, view, marks, active, seek, goLive, watched });
   useKeys(acts);
 
   const tiles = watched;
@@ -119,7 +130,7 @@ export function Playback() {
     <Transport master={master} live={live} head={head} sound={sound} acts={acts} offset={byName.value.get(active.value)?.clock_offset_ms ?? null} />
     <div class="line">
       <ZoomBar view={view} head={head} />
-      <Timeline names={names} chosen={watched} view={view} head={head} marks={marks} data={data} most={MOST}
+      <Timeline names={names} total={streams.value.length} find={find} chosen={watched} view={view} head={head} marks={marks} data={data} most={MOST}
         onSeek={(moment, stream) => {
           if (stream && !chosen.value.length) chosen.value = [stream];
           seek(moment);
@@ -130,6 +141,7 @@ export function Playback() {
         <ClipPanel marks={marks} streams={watched} head={head} data={data} />
       </div>
     </div>
+    <KeysHelp open={helping} />
     <a class="sr" href={href("wall", { streams: watched.join(",") })}>Wall</a>
   </div>;
 }
@@ -251,12 +263,14 @@ export interface Acts {
   step: (by: 1 | -1, keys: boolean) => void;
   seek: (moment: number) => void;
   jump: (by: number) => void;
+  help: () => void;
   live: () => void;
   mark: (which: "start" | "end") => void;
   zoom: (factor: number) => void;
 }
 
 interface Acting {
+  helping: Signal<boolean>;
   master: Master;
   players: Map<string, Player>;
   live: Signal<boolean>;
@@ -269,7 +283,7 @@ interface Acting {
   watched: string[];
 }
 
-function useActs({ master, players, live, head, view, marks, active, seek, goLive, watched }: Acting): Acts {
+function useActs({ helping, master, players, live, head, view, marks, active, seek, goLive, watched }: Acting): Acts {
   const leave = () => { // from live to the recording: a few seconds ago
     if (!live.peek()) return;
     const safe = Math.min(...watched.map((name) => parseTime(byName.peek().get(name)?.durable_until) || now()));
@@ -302,6 +316,7 @@ function useActs({ master, players, live, head, view, marks, active, seek, goLiv
     seek,
     jump: (by) => { leave(); seek(master.at() + by); },
     live: goLive,
+    help: () => { helping.value = !helping.peek(); },
     mark: (which) => {
       // the picture on screen belongs to the clip: it begins with it, or ends behind it
       const shown = master.playing.peek() || live.peek() ? null : players.get(active.peek())?.shown ?? null;
@@ -339,7 +354,7 @@ function actOf(acts: Acts, event: KeyboardEvent): (() => void) | undefined {
   const keys: Record<string, () => void> = {
     " ": acts.toggle, k: acts.pause, j: acts.backward, l: acts.forward,
     ArrowLeft: () => acts.step(-1, event.shiftKey), ArrowRight: () => acts.step(1, event.shiftKey),
-    i: () => acts.mark("start"), o: () => acts.mark("end"), n: acts.live,
+    i: () => acts.mark("start"), o: () => acts.mark("end"), n: acts.live, "?": acts.help,
     "+": () => acts.zoom(0.5), "=": () => acts.zoom(0.5), "-": () => acts.zoom(2),
     PageUp: () => acts.jump(-10 * SECOND), PageDown: () => acts.jump(10 * SECOND),
   };

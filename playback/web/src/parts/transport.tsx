@@ -20,6 +20,7 @@ const t = words({
   wrong: ["This is no time. Type 22:04:54, 2026-11-25 22:04:54.120, or -30s.", "Không phải giờ. Gõ 22:04:54, 2026-11-25 22:04:54.120 hoặc -30s."],
   camera: ["camera {time} ({ms} ms)", "camera {time} ({ms} ms)"],
   live: ["Live", "Trực tiếp"],
+  keys: ["Keys", "Phím tắt"],
   sound: ["Sound", "Âm thanh"],
   waiting: ["waiting", "đang chờ"],
   markIn: ["In", "Đầu"], markInTitle: ["The clip begins here", "Đoạn bắt đầu ở đây"],
@@ -51,6 +52,7 @@ export function Transport({ master, live, head, sound, acts, offset }: Bar) {
     <button type="button" title={`${t("markInTitle")} (I)`} onClick={() => acts.mark("start")}>{t("markIn")}</button>
     <button type="button" title={`${t("markOutTitle")} (O)`} onClick={() => acts.mark("end")}>{t("markOut")}</button>
     <button type="button" aria-pressed={sound.value} onClick={() => { sound.value = !sound.value; }}>{t("sound")}</button>
+    <button type="button" class="quiet help" aria-label={t("keys")} title={`${t("keys")} (?)`} onClick={acts.help}>?</button>
     <button id="go-live" type="button" class="go-live" aria-pressed={live.value} title={`${t("live")} (N)`} onClick={acts.live}>{t("live")}</button>
   </div>;
 }

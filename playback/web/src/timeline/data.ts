@@ -88,7 +88,8 @@ export class TimelineData {
           durable: parseTime(one.durable_until) || 0,
         });
       }
-      this.known = { view: { start, end }, resolution, streams: new Set(streams) };
+      const same = this.known && this.known.view.start === start && this.known.view.end === end && this.known.resolution === resolution;
+      this.known = { view: { start, end }, resolution, streams: new Set(same ? [...this.known!.streams, ...streams] : streams) };
       this.problem.value = "";
       this.version.value += 1;
     } catch (error) {

@@ -13,13 +13,16 @@ import { Hover } from "./hover";
 import { clampView, type View, zoomed } from "./scale";
 
 const CLICK_PX = 4;
+const FIND_FROM = 8;
 const RENEW_MS = 4000;
 const PIXELS_MIN = 300;
+const AROUND_ROWS = 20; // asked for beyond those in sight
 
 const t = words({
   timeline: ["Timeline", "Dòng thời gian"],
   moment: ["Moment on the timeline", "Thời điểm trên dòng thời gian"],
   nowhere: ["no moment chosen", "chưa chọn thời điểm"],
+  find: ["Find a stream", "Tìm luồng"],
   watch: ["Watch {stream}", "Xem {stream}"],
 });
 
@@ -28,6 +31,8 @@ export interface Marks { start: number | null; end: number | null }
 interface Shown {
   names: string[];
   chosen: string[];
+  find: Signal<string>;
+  total: number; // streams there are, of which `names` are those found
   view: Signal<View>;
   head: Signal<number | null>;
   marks: Signal<Marks>;
@@ -38,7 +43,7 @@ interface Shown {
 }
 
 export function Timeline(props: Shown) {
-  const { names, chosen, view, head, marks, data, onChoose, most } = props;
+  const { names, chosen, view, head, marks, data, onChoose, most, find, total } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
   const scroller = useRef<HTMLDivElement>(null);
   const hover = useSignal<{ x: number; y: number } | null>(null);
@@ -62,7 +67,12 @@ export function Timeline(props: Shown) {
   }, []);
   useSignalEffect(() => { void theme.value; palette.current = null; redraw(); });
   useSignalEffect(() => { void [view.value, head.value, marks.value, hover.value, data.version.value, second.value]; redraw(); });
-  const want = () => data.want(view.peek(), Math.max(PIXELS_MIN, canvas.current?.clientWidth ?? 0), latest.current.names);
+  const want = () => {
+    const { names: all, chosen: watched } = latest.current;
+    const first = Math.max(0, Math.floor((scroller.current?.scrollTop ?? 0) / ROW_PX) - AROUND_ROWS);
+    const inSight = all.slice(first, first + Math.ceil((canvas.current?.clientHeight ?? 0) / ROW_PX) + 2 * AROUND_ROWS);
+    data.want(view.peek(), Math.max(PIXELS_MIN, canvas.current?.clientWidth ?? 0), [...new Set([...watched, ...inSight])]);
+  };
   useSignalEffect(() => { void view.value; want(); });
   useEffect(() => { want(); redraw(); }, [names.join(), chosen.join()]);
   useEffect(() => {
@@ -88,8 +98,12 @@ export function Timeline(props: Shown) {
 
   const current = head.value;
   return <section class="timeline" aria-label={t("timeline")}>
-    <div class="tl-scroll" ref={scroller} onScroll={redraw} style={{ "--needed": `${RULER_PX + names.length * ROW_PX}px` }}>
-      <div class="tl-names" style={{ paddingTop: `${RULER_PX}px` }}>
+    <div class="tl-scroll" ref={scroller} onScroll={() => { redraw(); want(); }} style={{ "--needed": `${RULER_PX + names.length * ROW_PX}px` }}>
+      <div class="tl-names">
+        <div class="tl-find" style={{ height: `${RULER_PX}px` }}>
+          {(total > FIND_FROM || find.value) && <input type="search" placeholder={t("find")} aria-label={t("find")} autocomplete="off" value={find.value}
+            onInput={(event) => { find.value = event.currentTarget.value; }} />}
+        </div>
         {names.map((name) => {
           const on = chosen.includes(name);
           const stream = byName.value.get(name);
