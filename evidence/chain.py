@@ -123,9 +123,9 @@ class ChunkClaim:
         return upto
 
 
-def claims(entries: Iterable[Entry]) -> dict[bytes, ChunkClaim]:
-    """What a chain says of its chunks, by opening, in the order in which they were first named."""
-    found: dict[bytes, ChunkClaim] = {}
+def claims(entries: Iterable[Entry], found: dict[bytes, ChunkClaim] | None = None) -> dict[bytes, ChunkClaim]:
+    """What a chain says of its chunks, by opening, in the order in which they were first named; added to `found`."""
+    found = {} if found is None else found
     for entry in entries:
         said = entry.content
         if isinstance(said, Opened | Chunk):

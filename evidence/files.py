@@ -6,6 +6,7 @@ middle of an entry, anywhere else that is damage and told.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from evidence.ledger import Chunk, Entry, Head, Ledger, Opened, read_entries, un
 
 SUFFIX: Final = ".ledger"
 FILE_BYTES: Final = 256 << 10  # half a day of a stream
+SLACK_US: Final = 60_000_000  # stored time of a picture may be a little ahead of that of its entry
 _FIRST_READ: Final = 16 << 10
 
 
@@ -70,34 +72,43 @@ def extract(folder: Path, start_us: int, end_us: int) -> list[Entry]:
     """The part of a ledger that proves a range of stored time, as an unbroken chain.
 
     It begins with an entry `ledger` and holds all that speaks of chunks that touch [start_us, end_us); it ends with the
-    first head behind the last of these, or where the ledger ends when there is none yet.
+    first head behind the last of these, or where the ledger ends when there is none yet. No other files are read.
     """
     files = ledger_files(folder)
     if not files:
         raise NotFound(f"{folder} has no ledger; it is kept since evidence.ledger was switched on")
+    begin = max(0, bisect_right(files, start_us - SLACK_US, key=_begun_us) - 1)  # roots come after what they cover
     touched: set[bytes] = set()
     kept: list[list[Entry]] = []
     last = -1  # number of the last entry that belongs
-    for path in files:
+    for path in files[begin:]:
         entries = read_file(path).entries
-        starts = [entry.content.start_us for entry in entries if isinstance(entry.content, Opened)]
-        if starts and starts[0] >= end_us and touched:
-            kept.append(entries)  # a head, or a late word on a chunk, may stand here
-            if _closed(entries, last):
-                break
-        else:
-            kept.append(entries)
+        kept.append(entries)
         for entry in entries:
             said = entry.content
             if isinstance(said, Chunk) and said.start_us < end_us and said.end_us > start_us:
                 touched.add(said.opening)
                 last = entry.number
+        if entries and entries[0].time_us >= end_us and _closed(entries, last):
+            break
+    while begin > 0 and not touched <= _opened(kept):
+        begin -= 1
+        kept.insert(0, read_file(files[begin]).entries)
     first = next((i for i, entries in enumerate(kept) if _speaks(entries, touched)), 0)
     part = [entry for entries in kept[first:] for entry in entries]
     for i, entry in enumerate(part):
         if entry.number > last >= 0 and isinstance(entry.content, Head):
             return part[: i + 1]
     return part
+
+
+def _begun_us(path: Path) -> int:
+    entry = first_entry(path)
+    return entry.time_us if entry is not None else 1 << 62
+
+
+def _opened(kept: list[list[Entry]]) -> set[bytes]:
+    return {one.content.opening for entries in kept for one in entries if isinstance(one.content, Opened)}
 
 
 def _speaks(entries: list[Entry], touched: set[bytes]) -> bool:

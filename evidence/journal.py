@@ -7,6 +7,7 @@ error everything is again as it was when the disk last confirmed it. One thread 
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ class Unfinished:
 
     opened: Opened
     covered: int
+
+
+class ForeignError(OSError):
+    """Somebody else changed the file since; what is in it is not ours to undo, it is read again."""
 
 
 class Journal:
@@ -146,9 +151,14 @@ class Journal:
         data = b"".join(entry.raw for entry in entries)
         handle = os.open(self.at.path, os.O_WRONLY | os.O_CLOEXEC)
         try:
+            if os.fstat(handle).st_size != self.at.size:
+                raise ForeignError(errno.ESTALE, "its newest file is not as it was left: another process wrote it")
             done = 0
             while done < len(data):
                 done += os.pwrite(handle, data[done:], self.at.size + done)
+        except ForeignError:
+            self._durable = self.at = self.at._replace(path=None)
+            raise
         except OSError:
             self._torn = True
             raise

@@ -91,6 +91,11 @@ class Scribe:
         """What was taken is on stable storage."""
         self.missed, self._missed_us = 0, (0, 0)
 
+    @property
+    def recording(self) -> bool:
+        """A chunk of the stream is growing."""
+        return bool(self._growing)
+
     # -- what happened ------------------------------------------------------------------------------------------------
 
     def opened(self, record: ChunkOpened, now_us: int) -> None:

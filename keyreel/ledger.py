@@ -89,17 +89,19 @@ def _folder(datadir: DataDir, stream: str) -> Path:
 def verify_stream(datadir: DataDir, keys: Keys, name: str, with_chunks: bool) -> Verified:
     """Hold one stream's ledger, signatures and chunks against one another."""
     result = Verified(name)
-    entries = list(_entries(datadir.ledger_path / name, result))
-    prove(entries, keys.check_signature, result.proven)
+    said: dict[bytes, ChunkClaim] = {}
+    for entries in _entries(datadir.ledger_path / name, result):
+        prove(entries, keys.check_signature, result.proven)
+        claims(entries, said)
     if with_chunks:
-        said = claims(entries)
         present = dict(_chunk_files(datadir.volumes, name))
         _verify_chunks(result, said, present)
         _account_for_gone(datadir, result, said, present)
     return result
 
 
-def _entries(folder: Path, result: Verified) -> Iterator[Entry]:
+def _entries(folder: Path, result: Verified) -> Iterator[list[Entry]]:
+    """File by file, as a ledger of a year is long."""
     files = ledger_files(folder)
     for path in files:
         try:
@@ -109,7 +111,7 @@ def _entries(folder: Path, result: Verified) -> Iterator[Entry]:
             return
         if file.torn_bytes and path != files[-1]:
             result.findings.append(f"{path}: {file.torn_bytes} bytes at its end are no entries")
-        yield from file.entries
+        yield file.entries
 
 
 def _chunk_files(volumes: Mapping[bytes, Path], name: str) -> Iterator[tuple[Path, bytes]]:

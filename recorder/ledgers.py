@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -52,12 +52,13 @@ log = structlog.get_logger("recorder.ledgers")
 class _Stream:
     """One stream's ledger here."""
 
-    __slots__ = ("due_s", "id", "journal", "name", "scribe", "signed_upto", "taken")
+    __slots__ = ("due_s", "id", "journal", "name", "retry_s", "scribe", "signed_upto", "taken")
 
     def __init__(self, stream_id: int, name: str, due_s: float) -> None:
         self.id = stream_id
         self.name = name
         self.due_s = due_s
+        self.retry_s = 0.0
         self.scribe = Scribe(ENTRIES_MAX)
         self.journal: Journal | None = None
         self.signed_upto = 0  # entries below this number are under a head
@@ -82,7 +83,8 @@ class Ledgers:
         self._ended = threading.Event()
         self._signer: Signer | None = None
         self._signer_state: tuple[int, int] = (0, 0)
-        self._key_retry_s = self._retry_s = 0.0
+        self._key_retry_s = 0.0
+        self._failing: set[int] = set()  # streams whose files could not be written
         self._prune_s = time.monotonic() + TICK_S
         self._unvisited: deque[Path] = deque()
         self._finder: Finder | None = None
@@ -144,9 +146,8 @@ class Ledgers:
     # -- the thread's own ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        if self._folder.is_dir():
-            self._unvisited.extend(sorted(path for path in self._folder.iterdir() if path.is_dir()))
-        self._load_signer()
+        self._safely(self._list_ledgers)
+        self._safely(self._load_signer)
         while not self._ended.wait(TICK_S):
             self._safely(self._tick)
             self._visit()
@@ -170,13 +171,13 @@ class Ledgers:
         self._drain(now_us)
         clock = self._clock_note()
         for stream in self._streams.values():
-            stream.scribe.clock(clock, now_us)
+            if stream.scribe.recording:
+                stream.scribe.clock(clock, now_us)
             if now_s >= stream.due_s:
                 stream.due_s = max(stream.due_s + self._config.evidence.head_s, now_s)
                 stream.scribe.progress(now_us)
-        if now_s >= self._retry_s:
-            self._follow_keys(now_s)
-            self._write(self._streams.values(), now_us)
+        self._follow_keys(now_s)
+        self._write(now_us)
         self.status.waiting = sum(len(one.scribe.waiting) for one in self._streams.values())
         self.status.streams = len(self._streams)
 
@@ -186,7 +187,7 @@ class Ledgers:
         for stream in self._streams.values():
             stream.scribe.progress(self._stored.wall_us())
         for _ in range(2):
-            self._write(self._streams.values(), self._stored.wall_us())
+            self._write(self._stored.wall_us())
 
     def _drain(self, now_us: int) -> None:
         with self._lock:
@@ -227,23 +228,31 @@ class Ledgers:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def _write(self, streams: Iterable[_Stream], now_us: int) -> None:
-        dirty: list[_Stream] = []
-        try:
-            for stream in streams:
-                if self._append(stream, now_us):
-                    dirty.append(stream)
-            self._sync(dirty)
-        except OSError as error:
-            self._failed(dirty, error)
-            return
-        for stream in dirty:
+    def _write(self, now_us: int) -> None:
+        """Append what waits, make it durable; what fails with one stream costs the others nothing."""
+        now_s = time.monotonic()
+        due = [stream for stream in self._streams.values() if now_s >= stream.retry_s]
+        dirty = [stream for stream in due if self._trying(stream, lambda one: self._append(one, now_us))]
+        for stream in self._synced(dirty):
             self.status.entries += len(stream.taken)
             stream.taken = []
             stream.scribe.written()
-        if self.status.reason == "disk":
+            self._failing.discard(stream.id)
+        if self.status.reason == "disk" and not self._failing:
             log.info("ledgers are written again")
             self._tell("", "")
+
+    def _trying(self, stream: _Stream, step: Callable[[_Stream], bool]) -> bool:
+        try:
+            return step(stream)
+        except OSError as error:
+            self._failed(stream, error)
+        except KeyreelError as error:  # a later version's, or spoilt: nothing is written behind what cannot be read
+            log.error("a ledger cannot be gone on with; its stream is recorded all the same", error=str(error))
+            self._tell(error.reason, str(error))
+            stream.scribe.give_back(stream.taken)
+            stream.taken, stream.retry_s = [], time.monotonic() + PRUNE_S
+        return False
 
     def _append(self, stream: _Stream, now_us: int) -> bool:
         """A head over what is durable, then what waits; whether there was anything."""
@@ -273,36 +282,41 @@ class Ledgers:
                 self._finder.seek(Sought(stream.id, stream.name, stream.journal.unfinished))
         return stream.journal
 
-    def _sync(self, dirty: list[_Stream]) -> None:
-        journals = [stream.journal for stream in dirty if stream.journal is not None]
-        if SYNCFS_PROVES and len(journals) > SYNC_EACH_MAX:
+    def _synced(self, dirty: list[_Stream]) -> list[_Stream]:
+        """Those that are durable now: one sync of the file system for many, or each file for few."""
+        if not SYNCFS_PROVES or len(dirty) <= SYNC_EACH_MAX:
+            return [stream for stream in dirty if self._trying(stream, _sync)]
+        try:
             handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 syncfs(handle)
             finally:
                 os.close(handle)
-            for journal in journals:
-                journal.confirm()
-        else:
-            for journal in journals:
-                journal.sync()
+        except OSError as error:
+            for stream in dirty:
+                self._failed(stream, error)
+            return []
+        for stream in dirty:
+            assert stream.journal is not None
+            stream.journal.confirm()
+        return dirty
 
-    def _failed(self, dirty: list[_Stream], error: OSError) -> None:
+    def _failed(self, stream: _Stream, error: OSError) -> None:
         """What was not confirmed is let go of and waits again; a disk that stays wrong costs no picture."""
-        self._retry_s = time.monotonic() + RETRY_S
+        stream.retry_s = time.monotonic() + RETRY_S
         if self.status.reason != "disk":
-            log.error("ledgers cannot be written; recording goes on, entries wait", error=str(error))
-        self._tell("disk", f"{self._folder}: {error.strerror or error}; free space or repair its disk")
-        for stream in self._streams.values():
-            if stream.taken:
-                stream.scribe.give_back(stream.taken)
-                stream.taken = []
-            if stream.journal is not None and not stream.journal.settled:
-                stream.signed_upto = min(stream.signed_upto, stream.journal.durable_number)
-                stream.scribe.sign_soon = True
-                with contextlib.suppress(OSError):  # else what was written stays, and stands there twice
-                    stream.journal.undo()
-                stream.journal = None  # opened again, by what the disk holds
+            log.error("a ledger cannot be written; recording goes on, entries wait", stream=stream.name,
+                      error=str(error))  # fmt: skip
+        self._failing.add(stream.id)
+        self._tell("disk", f"{self._folder / stream.name}: {error.strerror or error}; free space or repair its disk")
+        stream.scribe.give_back(stream.taken)
+        stream.taken = []
+        if stream.journal is not None:
+            stream.signed_upto = min(stream.signed_upto, stream.journal.durable_number)
+            stream.scribe.sign_soon = True
+            with contextlib.suppress(OSError):  # else what was written stays, and stands there twice
+                stream.journal.undo()
+            stream.journal = None  # opened again, by what the disk holds
 
     # -- keys ---------------------------------------------------------------------------------------------------------
 
@@ -350,6 +364,10 @@ class Ledgers:
 
     # -- what an earlier life left ------------------------------------------------------------------------------------
 
+    def _list_ledgers(self) -> None:
+        if self._folder.is_dir():
+            self._unvisited.extend(sorted(path for path in self._folder.iterdir() if path.is_dir()))
+
     def _visit(self) -> None:
         """Open ledgers of streams of this share that have not recorded since the start, a few at a time."""
         for _ in range(min(VISITS_A_TICK, len(self._unvisited))):
@@ -376,6 +394,12 @@ class Ledgers:
         """Of the finder, in its thread."""
         for content in contents:
             self.note(sought.stream_id, sought.name, content)
+
+
+def _sync(stream: _Stream) -> bool:
+    assert stream.journal is not None
+    stream.journal.sync()
+    return True
 
 
 def _chunk_of(record: ChunkOpened | FragmentStored | ChunkSealed) -> tuple[int, int]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from base.datadir import DataDir
-from chunks.format import SEAL_FIELDS, UUID_BOX, seed_of
+from chunks.format import seed_of
 from chunks.reader import ChunkFile
-from evidence.files import extract, ledger_files, read_ledger
+from evidence.files import ledger_files, read_ledger
 from evidence.keys import Keys
-from evidence.ledger import Chunk, ChunkState, ClockNote, Epoch, GapNote, Head, Ledger, Opened, Session
+from evidence.ledger import Chunk, ChunkState, ClockNote, Content, Epoch, GapNote, Head, Ledger, Opened, Session
+from index.deletions import Deletion, DeletionLog, deletions_path
 from keyreel.ledger import verify_stream
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
@@ -25,81 +26,65 @@ from simcam.spec import CameraSpec
 from tests.e2e.node import Node, until
 
 LOOP = LoopSpec(codec="h264", width=320, height=180, gop=15)
-CONFIG = "[recorder]\nchunk_s = 10\n[evidence]\nhead_s = 1\n"
-STREAM = "gate.main"
+CONFIG = "[recorder]\nchunk_s = 10\nworkers = 2\n[evidence]\nhead_s = 1\n"
+CAMERAS = ["gate", "hall"]
+STREAMS = [f"{name}.main" for name in CAMERAS]
+STREAM = STREAMS[0]
 
 
-def verified(one: Node, exit_code: int = 0) -> dict[str, Any]:
+def verified(one: Node, exit_code: int = 0) -> list[dict[str, Any]]:
     done = one.keyreel("ledger", "verify", "--json", check=False)
     assert done.returncode == exit_code, done.stdout + done.stderr + one.log_tail()
     streams: list[dict[str, Any]] = json.loads(done.stdout)["streams"]
-    return streams[0]
+    assert [stream["stream"] for stream in streams] == STREAMS
+    return streams
 
 
-async def heads(one: Node, count: int) -> None:
-    """So many heads are in the ledger."""
-    folder = one.data / "ledger" / STREAM
-
-    async def enough() -> bool:
-        return sum(isinstance(entry.content, Head) for entry in read_ledger(folder)) >= count
-
-    await until(enough, 30, f"{count} heads; {one.log_tail()}")
+def said(one: Node, stream: str) -> list[Content]:
+    return [entry.content for entry in read_ledger(one.data / "ledger" / stream)]
 
 
-async def recorded(one: Node, server: SimcamServer) -> None:
-    await one.start()
-    await asyncio.to_thread(one.keyreel, "camera", "add", "gate", server.url("gate"))
-    await one.recording(STREAM)
+async def in_all(one: Node, what: Callable[[list[Content]], bool], text: str) -> None:
+    """Wait until it holds of every stream's ledger."""
+
+    async def holds() -> bool:
+        return all(what(said(one, stream)) for stream in STREAMS)
+
+    await until(holds, 30, f"{text}; {one.log_tail()}")
 
 
 async def test_what_is_recorded_is_proved_also_after_a_crash(node: Callable[..., Node]) -> None:
-    async with SimcamServer([CameraSpec("gate", loop=LOOP)]) as server:
+    """By two workers, each with a stream of its own."""
+    async with SimcamServer([CameraSpec(name, loop=LOOP) for name in CAMERAS]) as server:
         one = node(config=CONFIG)
-        await recorded(one, server)
-        await heads(one, 2)
-        proof = verified(one)  # while it is recorded
-        assert proof["sound"]
-        assert proof["fragments_proven"] > 0
+        await one.start()
+        for name in CAMERAS:
+            await asyncio.to_thread(one.keyreel, "camera", "add", name, server.url(name))
+        await one.recording(*STREAMS)
+        await in_all(one, lambda found: sum(isinstance(entry, Head) for entry in found) >= 2, "two heads")
+        for proof in verified(one):  # while it is recorded
+            assert proof["sound"]
+            assert proof["fragments_proven"] > 0
         one.kill()
         await one.start()
-        await one.recording(STREAM)
-
-        async def found() -> bool:
-            entries = list(read_ledger(one.data / "ledger" / STREAM))
-            return any(
-                isinstance(entry.content, Chunk) and entry.content.state == ChunkState.FOUND for entry in entries
-            )
-
-        await until(found, 30, f"the torn chunk is covered; {one.log_tail()}")
+        await one.recording(*STREAMS)
+        is_found = lambda entry: isinstance(entry, Chunk) and entry.state == ChunkState.FOUND  # noqa: E731
+        await in_all(one, lambda found: any(map(is_found, found)), "the torn chunk has its last word")
         assert await one.stop() == 0
-    proof = verified(one)
-    assert proof["fragments_not_covered"] == 0
-    assert proof["fragments_proven"] == proof["fragments"] > 5
-    entries = [entry.content for entry in read_ledger(one.data / "ledger" / STREAM)]
-    assert {type(entry) for entry in entries} >= {Ledger, Session, Epoch, ClockNote, Opened, Chunk, GapNote, Head}
-    assert [entry.cause for entry in entries if isinstance(entry, GapNote)] == [6]  # crash
-    assert isinstance(entries[-1], Head)  # an orderly end is signed to the last entry
-    keys = Keys.open(one.data / "keys")
-    assert [key.use for key in keys.keys] == ["ledger", "export"]
-    shown = one.keyreel("ledger", "show", STREAM).stdout
-    assert len(shown.splitlines()) == len(entries)
-    _check_extract(one)
+    for proof in verified(one):
+        assert proof["fragments_not_covered"] == 0
+        assert proof["fragments_proven"] == proof["fragments"] > 5
+    for stream in STREAMS:
+        _check_entries(said(one, stream))
+    assert [key.use for key in Keys.open(one.data / "keys").keys] == ["ledger", "export"]
+    assert len(one.keyreel("ledger", "show", STREAM).stdout.splitlines()) == len(said(one, STREAM))
     _check_tampering(one)
 
 
-def _check_extract(one: Node) -> None:
-    """The part for a range is a chain of its own that covers the chunk's fragments and ends with a head."""
-    chunk = ChunkFile(one.chunks(STREAM)[0])
-    try:
-        part = extract(one.data / "ledger" / STREAM, chunk.head.start_us, chunk.head.start_us + 1_000_000)
-    finally:
-        chunk.close()
-    assert isinstance(part[0].content, Ledger)
-    assert isinstance(part[-1].content, Head)
-    roots = [
-        entry for entry in part if isinstance(entry.content, Chunk) and entry.content.opening == chunk.head.opening
-    ]
-    assert sum(1 for entry in part if isinstance(entry.content, Head) and entry.number > roots[-1].number) == 1
+def _check_entries(found: list[Content]) -> None:
+    assert {type(entry) for entry in found} >= {Ledger, Session, Epoch, ClockNote, Opened, Chunk, GapNote, Head}
+    assert [entry.cause for entry in found if isinstance(entry, GapNote)] == [6]  # crash
+    assert isinstance(found[-1], Head)  # an orderly end is signed to the last entry
 
 
 def _forge(path: Path) -> None:
@@ -112,7 +97,6 @@ def _forge(path: Path) -> None:
     chunk.close()
     data[length - SEAL_SIZE - 10] ^= 1
     data[-4:] = crc32c(bytes(data[:-4]), seed).to_bytes(4, "big")
-    assert UUID_BOX.size + SEAL_FIELDS.size == SEAL_SIZE
     with path.open("r+b") as file:
         os.pwrite(file.fileno(), data, offset)
 
@@ -129,9 +113,14 @@ def _check_tampering(one: Node) -> None:
     shutil.copy2(path, kept)
     _forge(path)
     assert any(f"{path}: fragments" in finding and "altered" in finding for finding in _findings(one))
-    assert not verified(one, 5)["sound"]
+    assert [proof["sound"] for proof in verified(one, 5)] == [False, True]
     path.unlink()
     assert any("is missing, and no deletion record" in finding for finding in _findings(one))
+    log = DeletionLog(deletions_path(one.data / "index"))
+    log.append([Deletion(stream=STREAM, sequence=1, epoch=1, run=1, start_us=0, end_us=1, bytes=1, volume="",
+                         rule="days_max", deleted_us=1)])  # fmt: skip
+    log.close()
+    assert not _findings(one)
     kept.rename(path)
     assert not _findings(one)
     ledger = ledger_files(one.data / "ledger" / STREAM)[0]

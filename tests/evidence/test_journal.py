@@ -68,7 +68,7 @@ def test_a_file_torn_at_any_byte_goes_on_behind_its_last_whole_entry(tmp_path: P
     (path,) = ledger_files(folder)
     data = path.read_bytes()
     entries = list(read_ledger(folder))
-    for size in range(len(data) + 1):
+    for size in range(0, len(data) + 1, 3):
         for old in folder.iterdir():
             old.unlink()
         path.write_bytes(data[:size])
@@ -157,26 +157,57 @@ def test_old_files_go_and_the_rest_still_proves_itself(tmp_path: Path, monkeypat
     assert identity_of(folder) == IDENTITY
 
 
+def test_what_another_process_wrote_is_neither_written_over_nor_undone(tmp_path: Path) -> None:
+    folder = tmp_path / "gate.main"
+    one, other = Journal(folder, IDENTITY), Journal(folder, IDENTITY)
+    one.append(gaps(2))
+    one.sync()
+    again = Journal(folder, IDENTITY)
+    again.append(gaps(3))
+    again.sync()
+    before = list(read_ledger(folder))
+    with pytest.raises(OSError, match="another process wrote"):
+        one.append(gaps(1))
+    one.undo()
+    assert list(read_ledger(folder)) == before
+    assert other.at.number == 0
+    last = Journal(folder, IDENTITY)
+    last.append(gaps(1))
+    last.sync()
+    assert prove(read_ledger(folder), check).sound
+    assert len(list(read_ledger(folder))) == len(before) + 1
+
+
 def test_the_part_for_a_range_is_whole_and_no_longer_than_it_must_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from evidence import files
+
     monkeypatch.setattr(journal_module, "FILE_BYTES", 1200)
     folder = tmp_path / "gate.main"
     one = Journal(folder, IDENTITY)
-    for number in range(20):
+    for number in range(40):
         at_us = START_US + number * 10 * SECOND_US
-        one.append([(at_us, opened(number, at_us)), (at_us, root(number, 10, ChunkState.SEALED, at_us))])
+        one.append([(at_us, opened(number, at_us)), (at_us + 9, root(number, 10, ChunkState.SEALED, at_us))])
         sign(one, at_us + 9 * SECOND_US)
         one.sync()
     everything = list(read_ledger(folder))
-    for first, last in ((0, 0), (3, 9), (19, 19), (0, 19)):
+    read: list[Path] = []
+    real = files.read_file
+    monkeypatch.setattr(files, "read_file", lambda path: read.append(path) or real(path))
+    for first, last in ((0, 0), (3, 9), (39, 39), (20, 21), (0, 39)):
+        read.clear()
         start_us = START_US + first * 10 * SECOND_US + 1
         end_us = START_US + (last + 1) * 10 * SECOND_US - 1
         part = extract(folder, start_us, end_us)
         assert prove(part, check).sound
         spoken = {entry.content.sequence for entry in part if isinstance(entry.content, Chunk)}
         assert spoken >= set(range(first, last + 1))
+        assert any(isinstance(entry.content, Opened) and entry.content.sequence == first for entry in part)
         assert isinstance(part[-1].content, Head)
-        assert part[-1].number == max(e.number for e in part)
-        assert len(part) <= (last - first + 1) * 3 + 12
+        assert len(part) <= (last - first + 1) * 4 + 12
         assert part == everything[part[0].number : part[-1].number + 1]
+        assert (
+            len(read) <= len({entry.number for entry in part if isinstance(entry.content, Ledger)}) + 6 < 16
+            or last == 39
+        )

@@ -16,7 +16,9 @@ from typing import Any, Final
 
 import lmdb
 
-from base.config import Config, RetentionConfig
+import recorder.ledgers
+from base.clock import SystemClock
+from base.config import Config, EvidenceConfig, RetentionConfig
 from base.datadir import DataDir
 from base.errors import KeyreelError
 from base.units import US
@@ -34,9 +36,12 @@ from index.register import Camera
 from keyreel.node import known_volumes, open_node, prepare_index, recording
 from recorder.committer import Committer
 from recorder.keeper import Keeper
+from recorder.ledgers import Ledgers
 from recorder.purge import Purger
+from recorder.share import WHOLE
 from recorder.slot import Slot
 from recorder.startup import resume
+from recorder.storedclock import StoredClock
 from tests.chunks.media import START_US, Media, build, encode_video
 from tests.recorder.test_purge import HandClock
 from tests.recorder.torn import head_of
@@ -83,13 +88,38 @@ def start(folder: Path) -> None:
 
 def record(folder: Path) -> None:
     """Chunks begin, grow, are sealed, and the next begin; each fragment is told when it is durable."""
+    _record(folder, None)
+
+
+def ledger(folder: Path) -> None:
+    """The same, with keys made and ledgers kept; what of these is durable is told."""
+    recorder.ledgers.TICK_S = 0.01  # type: ignore[misc]
+    datadir = DataDir.open(folder)
+    ledgers = Ledgers(datadir, Config(evidence=EvidenceConfig(head_s=1)), WHOLE, "a test")
+    ledgers.start(StoredClock(SystemClock()), lambda: datadir.volumes, lambda _: 0)
+    _record(folder, ledgers)
+    ledgers.stop()
+    _tell(folder, entries=_durable_entries(ledgers))
+
+
+def _durable_entries(ledgers: Ledgers) -> dict[str, tuple[int, str]]:
+    """By stream: how many entries are on stable storage, and the hash of the last of them."""
+    journals = {one.name: one.journal for one in list(ledgers._streams.values()) if one.journal is not None}
+    ends = {name: journal._durable for name, journal in journals.items() if journal.durable_number}
+    return {name: (end.number, end.previous.hex()) for name, end in ends.items()}
+
+
+def _record(folder: Path, ledgers: Ledgers | None) -> None:
     datadir = DataDir.open(folder)
     [volume] = known_volumes(datadir)
     with Index.open(datadir.index_path) as index:
         going_on = resume(index, [volume], complete=True)
         committer = Committer(index)
         committer.start()
-        writer = VolumeWriter(volume, on_commit=committer.submit, on_failure=lambda *_: None, sync_interval_s=0.01)
+        writer = VolumeWriter(
+            volume, on_commit=committer.submit, on_failure=lambda *_: None, sync_interval_s=0.01,
+            witness=ledgers.witness if ledgers is not None else None,
+        )  # fmt: skip
         writer.start()
         ids = [committer.call(lambda txn, i=i: txn.ensure_stream(f"s{i}.main").id).result() for i in range(STREAMS)]
         first = {one: going_on[one].next_sequence if one in going_on else 1 for one in ids}
@@ -97,6 +127,8 @@ def record(folder: Path) -> None:
         for step in range(CHUNKS):
             start_us = max(START_US, after_us + US) + step * 10 * US
             _record_chunks(folder, writer, committer, {one: first[one] + step for one in ids}, volume, start_us)
+            if ledgers is not None:
+                _tell(folder, entries=_durable_entries(ledgers))
         writer.stop()
         committer.stop()
 
@@ -228,7 +260,7 @@ def serve(folder: Path) -> None:
 
 
 SCENARIOS: Final[dict[str, Callable[[Path], None]]] = {
-    one.__name__: one for one in (first_start, start, record, register, grow, upgrade, rebuild, purge, serve)
+    one.__name__: one for one in (first_start, start, record, ledger, register, grow, upgrade, rebuild, purge, serve)
 }
 
 

@@ -19,6 +19,11 @@ import pytest
 
 import index.check
 from base.datadir import DataDir
+from chunks.reader import head_of
+from evidence.chain import ChunkClaim, Proven, claims, prove
+from evidence.files import read_ledger
+from evidence.keys import Keys
+from evidence.proof import prove_chunk
 from index import Index
 from keyreel.node import known_volumes
 from tests.faults.conftest import AT_LENGTH
@@ -61,6 +66,7 @@ def before(killer: Killer, tmp_path_factory: pytest.TempPathFactory) -> Callable
     kinds = {
         "first_start": None,
         "record": "made",
+        "ledger": "made",
         "register": "made",
         "grow": "made",
         "purge": "recorded",
@@ -110,6 +116,26 @@ def _judge_purge(killer: Killer, folder: Path, promises: list[dict[str, Any]]) -
         assert index.check.check(opened, known_volumes(datadir), deep=AT_LENGTH) == []
 
 
+def _judge_ledger(killer: Killer, folder: Path, promises: list[dict[str, Any]]) -> None:
+    """What was told durable stands in the ledgers as it was, all of them hold, and no chunk contradicts its own."""
+    told_last = ([one["entries"] for one in promises if "entries" in one] or [{}])[-1]
+    for life in range(2):
+        for name in [path.name for path in (folder / "ledger").glob("*")]:
+            entries = list(read_ledger(folder / "ledger" / name))
+            number, last_hash = told_last.get(name, (0, ""))
+            assert len(entries) >= number
+            assert not number or entries[number - 1].hash.hex() == last_hash
+            proven = prove(entries, Keys.open(folder / "keys").check_signature) if entries else Proven()
+            assert proven.sound, proven.findings
+            said = claims(entries)
+            for path in files([folder / "media"], name):
+                head = head_of(path)
+                assert head is not None
+                assert prove_chunk(path, said.get(head.opening, ChunkClaim(0, head.opening))).sound
+        assert not told_last or told_last.keys() <= {path.name for path in (folder / "ledger").iterdir()}
+        assert life or killer.run("ledger", folder) == 0
+
+
 def _judge_stream(chunks: list[Path], until_us: int) -> None:
     """All that was told durable is there, and each chunk holds what its making began with."""
     pictures = [data for _, data in media().pictures]
@@ -151,6 +177,8 @@ def test_killed_at_a_call(
         _judge(folder, _promises(folder), monkeypatch)
         if scenario == "purge":
             _judge_purge(killer, folder, _promises(folder))
+        if scenario == "ledger":
+            _judge_ledger(killer, folder, _promises(folder))
         shutil.rmtree(folder)
 
 
@@ -187,6 +215,8 @@ def test_power_cut_at_a_write(
                 _judge(root / folder.name, promises, monkeypatch)
                 if scenario == "purge":
                     _judge_purge(killer, root / folder.name, promises)
+                if scenario == "ledger":
+                    _judge_ledger(killer, root / folder.name, promises)
         shutil.rmtree(folder)
         told(folder).unlink(missing_ok=True)
 

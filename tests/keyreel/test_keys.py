@@ -1,18 +1,18 @@
-"""`keyreel key …` by its real command line."""
+"""`keyreel key …` by its command line."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from base.datadir import DataDir
+from base.errors import ConfigError, UserError
 from evidence.keys import Keys
+from keyreel.main import app
 
 NOW_US = 1_790_000_000_000_000
 
@@ -24,11 +24,14 @@ def data(tmp_path: Path) -> Path:
     return datadir.path
 
 
-def run(*words: str | Path, data: Path, exit_code: int = 0, **environment: str) -> str:
-    command = [sys.executable, "-m", "keyreel", "key", *map(str, words), "--data", str(data)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
-    assert done.returncode == exit_code, done.stderr
-    return done.stdout if exit_code == 0 else done.stderr
+def run(*words: str | Path, data: Path, fails: type[Exception] | None = None, **environment: str) -> str:
+    """What it prints, or says when it fails; what `keyreel.main.main` makes of errors is tested there."""
+    done = CliRunner().invoke(app, ["key", *map(str, words), "--data", str(data)], env=environment)
+    if fails is None:
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.stdout
+    assert isinstance(done.exception, fails)
+    return done.stderr or str(done.exception)
 
 
 def documents(text: str) -> Any:
@@ -49,7 +52,7 @@ def test_a_keys_life(data: Path, tmp_path: Path) -> None:
     run("backup", "--to", tmp_path / "backup.json", data=data)
     for path in (data / "keys").iterdir():
         path.unlink()
-    assert "has no keys" in run("show", data=data, exit_code=4)
+    assert "has no keys" in run("show", data=data, fails=ConfigError)
     run("restore", tmp_path / "backup.json", data=data)
     assert {key["id"] for key in documents(run("show", "--json", data=data))["keys"]} == set(states)
 
@@ -57,16 +60,16 @@ def test_a_keys_life(data: Path, tmp_path: Path) -> None:
 def test_a_password_from_file_and_environment(data: Path, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("of this node\n")
     run("protect", "--password-file", tmp_path / "password", data=data)
-    assert "protected by a password" in run("request", data=data, exit_code=4)
+    assert "protected by a password" in run("request", data=data, fails=ConfigError)
     run("request", data=data, KEYREEL_KEY_PASSWORD="of this node")
     (data / "keyreel.toml").write_text(f'[evidence]\nkey_password_file = "{tmp_path}/password"\n')
     run("request", data=data)
     (tmp_path / "password").write_text("\n")
-    assert "is empty" in run("request", data=data, exit_code=4)
+    assert "is empty" in run("request", data=data, fails=ConfigError)
 
 
 def test_what_is_asked_wrong_is_told(data: Path, tmp_path: Path) -> None:
-    assert "--use" in run("rotate", "--use", "tea", data=data, exit_code=2)
-    assert "keys begin with" in run("revoke", "ffffffffffff", "--reason", "none", data=data, exit_code=2)
-    assert "cannot be read" in run("import-chain", tmp_path / "none.pem", data=data, exit_code=2)
-    assert "no backup" in run("restore", data / "node.json", data=data, exit_code=2)
+    assert "--use" in run("rotate", "--use", "tea", data=data, fails=SystemExit)
+    assert "keys begin with" in run("revoke", "ffffffffffff", "--reason", "none", data=data, fails=UserError)
+    assert "cannot be read" in run("import-chain", tmp_path / "none.pem", data=data, fails=UserError)
+    assert "no backup" in run("restore", data / "node.json", data=data, fails=UserError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -17,7 +18,7 @@ from chunks.writer import VolumeWriter
 from evidence.chain import Proven, claims, prove
 from evidence.files import read_ledger
 from evidence.keys import Keys
-from evidence.ledger import Chunk, ChunkState, Content, Head, Missed, Session
+from evidence.ledger import Chunk, ChunkState, Content, Head, Missed, Session, pack_entry
 from evidence.proof import prove_chunk
 from native.fragment import Fragment
 from recorder import ledgers as ledgers_module
@@ -274,5 +275,27 @@ def test_too_many_hashes_at_once_are_let_go_of_and_counted(rig: Rig, monkeypatch
     until(lambda: rig.ledgers.status.missed > 0)
     monkeypatch.undo()
     rig.ledgers.note(7, STREAM, Session(1, 1, 0, ""))
+    rig.end()
+    assert rig.proven().sound
+
+
+def test_trouble_with_one_ledger_is_that_ledgers_alone(rig: Rig) -> None:
+    """One folder is not to be written, another ledger is of a later version: the third is written and signed."""
+    later = pack_entry(0, 1, bytes(32), Session(1, 1, 0, "")).raw
+    body = bytearray(later[:-4])
+    body[3] = 9
+    (rig.datadir.ledger_path / "later.main").mkdir(parents=True)
+    kept = bytes(body) + crc32(body).to_bytes(4, "big")
+    (rig.datadir.ledger_path / "later.main" / "000000000000.ledger").write_bytes(kept)
+    hall = rig.datadir.ledger_path / "hall.main"
+    hall.write_bytes(b"")
+    rig.ledgers.note(8, "hall.main", Session(1, 1, 0, ""))
+    rig.ledgers.note(9, "later.main", Session(1, 1, 0, ""))
+    until(lambda: rig.ledgers.status.reason in ("disk", "format"))
+    rig.record()
+    until(lambda: rig.folder.exists() and rig.heads() >= 1)
+    assert (rig.datadir.ledger_path / "later.main" / "000000000000.ledger").read_bytes() == kept
+    hall.unlink()
+    until(lambda: hall.is_dir() and any(isinstance(entry.content, Session) for entry in read_ledger(hall)))
     rig.end()
     assert rig.proven().sound
