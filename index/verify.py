@@ -10,9 +10,7 @@ passes here may still be wrong in a value, which is why every hit is checked aga
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import platform
 import subprocess
 import sys
 import threading
@@ -25,12 +23,11 @@ from typing import Final
 import msgspec
 
 from base.errors import KeyreelError
+from base.priority import IDLE, give_way_at_disk
 from index.environment import Index
 from index.pagewalk import FINDINGS_MAX, SLICE_S, walk, walk_at_rest
 
 NICE: Final = 10  # beside processes that take all they can get, a tenth of a core is left for this
-IDLE_CLASS: Final = 3 << 13  # linux/ioprio.h: reads when nobody else does, where the disk's scheduler knows that
-_IOPRIO_SET: Final = {"x86_64": 251, "aarch64": 30}  # system call numbers
 _BEGUN: Final = b"begun\n"
 _NEXT: Final = b"next\n"
 
@@ -159,9 +156,7 @@ def _judge(path: Path, slice_s: float | None = None) -> None:
 def _give_way() -> None:
     """Compute and read when nobody else wants to."""
     os.nice(NICE)
-    number = _IOPRIO_SET.get(platform.machine())
-    if number is not None and sys.platform == "linux":
-        ctypes.CDLL(None).syscall(number, 1, 0, IDLE_CLASS)  # of this process; refused where it is not known
+    give_way_at_disk(IDLE)
 
 
 def _ask_next() -> None:

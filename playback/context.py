@@ -7,7 +7,7 @@ would pass a bound is refused at once instead of waiting without end.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +24,12 @@ from clips.store import ChunkStore
 from index import Index, Snapshot
 from playback.clipcache import ClipCache
 from playback.problems import Problem
+from playback.ration import Ration, volumes_of
 from playback.workers import HUNG_S, Workers
 
 T = TypeVar("T")
 INDEX_LANE: Final = "index"
+STATUS_LANE: Final = "status"
 WRITE_LANE: Final = "register"  # one thread, as the index asks of its writers
 _STATUS_KEPT_S: Final = 0.25  # each recorder process writes it once a second
 
@@ -53,6 +55,7 @@ class Context:
         self.previews = Bound("previews", self.api.previews_max)
         self.live = Bound("live views", self.api.live_max)
         self.camera_tests = Bound("camera tests", self.api.camera_tests_max)
+        self.ration = Ration(self._look_at_recorder)
         self.leases = Leases(self.run_path)
         self.laid = ClipCache()
         self.live_playlists = LivePlaylists(self.store)
@@ -66,6 +69,24 @@ class Context:
                 return call(snapshot)
 
         return await self.workers.run(INDEX_LANE, inside)
+
+    async def read_media(self, lane: Hashable, call: Callable[[], T], *, threads: int | None = None) -> T:
+        """`call()` in the threads of a lane, when its volumes have rested from what was read before."""
+        volumes = volumes_of(lane)
+
+        def timed() -> T:
+            began_s = time.monotonic()
+            try:
+                return call()
+            finally:
+                now_s = time.monotonic()
+                self.ration.spent(volumes, now_s - began_s, now_s)
+
+        await self.ration.turn(volumes)
+        return await self.workers.run(lane, timed, threads=threads)
+
+    async def _look_at_recorder(self) -> RecorderStatus | None:
+        return await self.workers.run(STATUS_LANE, lambda: read_status(self.run_path), threads=1)
 
     def recorder_status(self) -> RecorderStatus | None:
         """What the recorder last told; None before its first word."""

@@ -164,7 +164,7 @@ async def _key_file(ask: Ask[NoQuery, None], name: str) -> web.StreamResponse:
         with ask.context.index.read() as snapshot:
             return clips_hls.key_file(snapshot, ask.context.store, stream_id, sequence)
 
-    file = await ask.context.workers.run(lane, build)
+    file = await ask.context.read_media(lane, build)
     kept = _FOR_EVER if file.final else "private, no-cache"
     with ask.context.clips.hold():
         headers = {"ETag": file.etag, "Accept-Ranges": "bytes", "Cache-Control": kept}

@@ -59,4 +59,4 @@ async def read_media(
         with context.index.read() as snapshot:
             return read(snapshot, context.store, stream_id)
 
-    return await context.workers.run((beside, lane) if beside else lane, inside, threads=threads or None)
+    return await context.read_media((beside, lane) if beside else lane, inside, threads=threads or None)

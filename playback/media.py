@@ -115,7 +115,7 @@ async def planned(
             whole = plan(snapshot, context.store, stream_id, start_us, end_us)
         return make(whole if tracks == "all" else whole.only(tracks)), lease
 
-    made, lease = await context.workers.run(lane, build)
+    made, lease = await context.read_media(lane, build)
     return made, lane, final, lease
 
 
@@ -225,7 +225,7 @@ class Patience:
 
 
 def _next_blocks(context: Context, lane: Hashable, source: Iterator[list[Block]]) -> asyncio.Task[list[Block] | None]:
-    return asyncio.ensure_future(context.workers.run(lane, lambda: next(source, None)))
+    return asyncio.ensure_future(context.read_media(lane, lambda: next(source, None)))
 
 
 def break_off(request: web.Request) -> None:

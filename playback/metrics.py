@@ -81,6 +81,10 @@ class Metrics:
             name = bound.what.replace(" ", "_")
             gauge = Gauge(f"keyreel_{name}_now", f"{bound.what} being served", registry=self.registry)
             gauge.set_function(partial(_held, bound))
+        rested = Gauge(
+            "keyreel_read_rest_seconds", "Readers' waiting for volumes to rest, so far", registry=self.registry
+        )
+        rested.set_function(lambda: context.ration.rested_s)
         self.registry.register(_RecorderCollector(context))
 
     def text(self) -> bytes:

@@ -80,7 +80,7 @@ async def _play(ask: Ask[TrickQuery, None], socket: web.WebSocketResponse, row: 
         await asyncio.sleep(max(0.0, step.shown_90k / MEDIA_HZ - _LEAD_S - (clock() - began_s)))
         chunk = step.row
         try:
-            data = await context.workers.run(lane_of((chunk,)), partial(step_bytes, context.store, row.name, step))
+            data = await context.read_media(lane_of((chunk,)), partial(step_bytes, context.store, row.name, step))
         except DamageError:
             continue
         init, mime = b"", ""

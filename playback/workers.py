@@ -2,7 +2,7 @@
 
 Kept true: the event loop never waits for a disk; a lane whose disk hangs loses its own threads and nothing else; the
 number of calls waiting in a lane is bounded, and nobody waits for a hung disk longer than `hung_s`. The threads are
-daemons, so a hung one never holds up the process's end.
+daemons, so a hung one never holds up the process's end. They ask the disk after everybody else.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
+from base.priority import LAST, give_way_at_disk
 from playback.problems import Problem
 
 T = TypeVar("T")
@@ -132,6 +133,7 @@ class _Lane:
             self._queue.put(None)
 
     def _work(self) -> None:
+        give_way_at_disk(LAST)
         while (job := self._queue.get()) is not None:
             with self._lock:
                 self.waiting -= 1

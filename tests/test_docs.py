@@ -13,6 +13,7 @@ import typer.main
 
 from base import config
 from keyreel.main import app
+from playback.routes import CALLS
 
 ROOT = Path(__file__).resolve().parent.parent
 SKIPPED = {".venv", ".git", "build", "dist", "node_modules", "demo-data"}
@@ -158,3 +159,10 @@ def test_volume_identity_is_named_right() -> None:
     from chunks.volume import IDENTITY_NAME
 
     assert IDENTITY_NAME in (ROOT / "docs" / "configuration.md").read_text()
+
+
+def test_the_readme_names_every_call() -> None:
+    section = (ROOT / "README.md").read_text().split("\n## HTTP\n")[1].split("\n## ")[0]
+    words = [word for row in re.findall(r"(?m)^\| (`.*?) \|", section) for word in re.findall(r"`([^`]+)`", row)]
+    told = {word.split(" ")[-1].partition("?")[0] for word in words if "/" in word}
+    assert told == {call.path.removeprefix("/api/v1") for call in CALLS if call.tag != "page"}
