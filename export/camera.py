@@ -6,7 +6,6 @@ where a camera signs, the file goes on to the fragment of the next one behind th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,7 +21,7 @@ from evidence.mediasigning import StreamReport, Trust, verify_stream
 from evidence.mediasigning.sei import is_signing_sei
 from evidence.mediasigning.units import Kind, header_bytes, kind_of, nals_of
 from export.verifier.files import Files, Findings
-from export.verifier.video import CHUNK_UUID, fragment_at
+from export.verifier.video import CHUNK_UUID, Record, fragment_at, read_records
 from index import Snapshot
 from native.moof import SEAL_SIZE
 
@@ -120,34 +119,34 @@ class _Exported:
 
     def __init__(self, path: str, document: dict[str, Any]) -> None:
         self._files, self._name = Files(path, Findings()), document["file"]
-        self._records = [json.loads(line) for line in self._files.whole(document["fragments"]).splitlines()]
+        self._records = read_records(self._files, document["fragments"])
         self.asked_us = {word: parse_time(document["shown"][word]) for word in ("start", "end")}
 
     def pictures(self) -> Iterator[Picture]:
         """In order; GAP where something is known to be missing, or cannot be read."""
         at = run = -1
-        before: dict[str, Any] = {"sequence": 0, "number": 0}
+        number = 0
         for record in self._records:
-            between = self._files.read(self._name, max(at, 0), max(0, record["offset"] - max(at, 0)))
+            between = self._files.read(self._name, max(at, 0), max(0, record.offset - max(at, 0)))
             place = between.find(b"uuid" + CHUNK_UUID)
             if place >= 4:
                 try:
                     now = unpack_header(between[place + 20 :]).head
                     if now.run != run or now.gap_start_us:
-                        yield record["start_us"], GAP
+                        yield record.start_us, GAP
                     run = now.run
                 except DamageError:
-                    yield record["start_us"], GAP
-            elif record["number"] != before["number"] + 1:
-                yield record["start_us"], GAP
-            at, before = record["offset"] + record["length"], record
+                    yield record.start_us, GAP
+            elif record.number != number + 1:
+                yield record.start_us, GAP
+            at, number = record.offset + record.length, record.number
             yield from self._fragment(record)
 
-    def _fragment(self, record: dict[str, Any]) -> Iterator[Picture]:
-        data = self._files.read(self._name, record["offset"], record["length"])
+    def _fragment(self, record: Record) -> Iterator[Picture]:
+        data = self._files.read(self._name, record.offset, record.length)
         parts = fragment_at(data)
         if parts is None or parts[2] != len(data):
-            yield record["start_us"], GAP
+            yield record.start_us, GAP
             return
         head, media, _ = parts
         frame = data[28 : 28 + head + SEAL_SIZE]
@@ -155,8 +154,8 @@ class _Exported:
         try:
             table = FrameTable.from_records(frame)
         except DamageError:
-            yield record["start_us"], GAP
+            yield record.start_us, GAP
             return
         if seal is not None and seal.gap_end_us > seal.gap_start_us:
-            yield record["start_us"], GAP
+            yield record.start_us, GAP
         yield from _pictures(table, data[28 : 28 + head] + data[media:], 0)

@@ -120,6 +120,15 @@ class Files:
         """A small file; empty when there is none or it is too large."""
         return self.read(name, 0, self.size(name)) if 0 <= self.size(name) <= SMALL_BYTES_MAX else b""
 
+    def lines(self, name: str) -> Iterator[bytes]:
+        """The lines of a text file, one after another."""
+        rest = b""
+        for block in self.blocks(name):
+            *whole, rest = (rest + block).split(b"\n")
+            yield from whole
+        if rest:
+            yield rest
+
     def digest(self, name: str) -> str:
         """SHA-256 of a file."""
         whole = hashlib.sha256()

@@ -15,7 +15,7 @@ from typing import Any
 from export.verifier.files import Files, Findings, NoPackage, canonical, time_of, time_text
 from export.verifier.ledger import Ledger, key_name
 from export.verifier.signatures import ed25519_verify, pss_verify
-from export.verifier.video import ALTERED, INTACT, MISSING, Changed, Record, read_through
+from export.verifier.video import ALTERED, INTACT, MISSING, Changed, Record, read_records, read_through
 
 FORMAT_VERSION = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
@@ -85,12 +85,16 @@ def read_manifest(files: Files, expected: tuple[str, ...], findings: Findings) -
 
 def check_names(files: Files, manifest: dict[str, Any], findings: Findings) -> None:
     """Every file is there, is as listed, and no other is."""
-    videos = {document["file"] for document in manifest["streams"]}
+    mp4 = {one["file"]: one["mp4"] for one in manifest["streams"] if one["file"]}
+    videos = {name: (one["bytes"], one["sha256"]) for name, one in mp4.items()}
     listed = {one["name"]: one for one in manifest["files"]}
     for name, one in listed.items():
         if files.size(name) < 0:
             findings.add(name, "the file is missing")
-        elif name not in videos and (files.size(name) != one["bytes"] or files.digest(name) != one["sha256"]):
+        elif name in videos:
+            if (one["bytes"], one["sha256"]) != videos[name]:
+                findings.add(MANIFEST, f"it contradicts itself about {name}")
+        elif files.size(name) != one["bytes"] or files.digest(name) != one["sha256"]:
             findings.add(name, "the file was altered")
     for name in sorted(set(files.places) - set(listed) - {MANIFEST, SIGNATURE}):
         findings.add(name, "the file is not part of the package")
@@ -136,12 +140,12 @@ class Stream:
     def _read_records(self) -> list[Record]:
         """The list of fragments; without one that is as listed, nothing can be said of any of them."""
         name = self._document["fragments"]
-        raw = self._files.whole(name)
         if self._files.size(name) != self._listed.get(name, {}).get("bytes"):
             return []
         try:
-            return [json.loads(line) for line in raw.splitlines()]
-        except ValueError:
+            return read_records(self._files, name)
+        except (ValueError, KeyError, TypeError):
+            self._findings.add(name, "it cannot be read")
             return []
 
     def _judge(self) -> list[str]:
@@ -149,16 +153,10 @@ class Stream:
         name, mp4 = self._document["file"], self._document["mp4"]
         if self._files.size(name) < 0:
             return [MISSING] * len(self._records)
-        try:
-            passed = read_through(self._files, name, self._records)
-            verdicts = [
-                INTACT if hashes == (one["frame"], one["leaf"]) else ALTERED
-                for one, hashes in zip(self._records, passed.hashes)
-            ]
-        except (KeyError, TypeError):
-            self._findings.add(self._document["fragments"], "it cannot be read")
-            self._records = []
-            return []
+        passed = read_through(self._files, name, self._records)
+        verdicts = [
+            INTACT if hashes == (one.frame, one.leaf) else ALTERED for one, hashes in zip(self._records, passed.hashes)
+        ]
         if passed.sha256 != mp4["sha256"] or self._files.size(name) != mp4["bytes"]:
             changed = Changed(self._files, name, self._findings)
             before = len(self._findings.rows)
@@ -188,33 +186,33 @@ class Stream:
             leaves: dict[int, dict[int, bytes]] = {}
             for one, verdict in zip(self._records, self._verdicts):
                 if verdict == INTACT:
-                    leaves.setdefault(one["sequence"], {})[one["number"]] = bytes.fromhex(one["leaf"])
+                    leaves.setdefault(one.sequence, {})[one.number] = bytes.fromhex(one.leaf)
             for chunk in self._document["chunks"]:
                 sound = ledger.proven(chunk, leaves.get(chunk["sequence"], {}))
                 proven |= {(chunk["sequence"], number) for number in sound}
         for i, (one, verdict) in enumerate(zip(self._records, self._verdicts)):
             if verdict == INTACT:
-                self._verdicts[i] = AUTHENTIC if (one["sequence"], one["number"]) in proven else NOT_COVERED
+                self._verdicts[i] = AUTHENTIC if (one.sequence, one.number) in proven else NOT_COVERED
 
     def _check_order(self) -> None:
         """Between two fragments the recorder stored no other, unless a gap with a cause lies there."""
         gaps = [(time_of(gap["start"]), time_of(gap["end"])) for gap in self._document["gaps"]]
         for one, after in zip(self._records, self._records[1:]):
-            if one["sequence"] == after["sequence"] and after["number"] == one["number"] + 1:
+            if one.sequence == after.sequence and after.number == one.number + 1:
                 continue
-            is_next = after["sequence"] == one["sequence"] + 1 and after["number"] == 1
-            if is_next and one["number"] >= self._stored.get(one["sequence"], 0):
+            is_next = after.sequence == one.sequence + 1 and after.number == 1
+            if is_next and one.number >= self._stored.get(one.sequence, 0):
                 continue
-            start_us, end_us = one["end_us"] - HOLE_US, after["start_us"] + HOLE_US
+            start_us, end_us = one.end_us - HOLE_US, after.start_us + HOLE_US
             if not any(low < end_us and high > start_us for low, high in gaps):
-                told = f"between {time_text(one['end_us'])} and {time_text(after['start_us'])}"
+                told = f"between {time_text(one.end_us)} and {time_text(after.start_us)}"
                 self._findings.add(self._document["stream"], f"{told} the recorder stored more than is here")
 
     def _ranges(self) -> list[dict[str, Any]]:
         """The whole range asked for, in time order, each part with its verdict."""
         found: list[tuple[int, int, str, str]] = []
         for one, verdict in zip(self._records, self._verdicts):
-            found.append((one["start_us"], one["end_us"], verdict, ""))
+            found.append((one.start_us, one.end_us, verdict, ""))
         for gap in self._document["gaps"]:
             found.append((time_of(gap["start"]), time_of(gap["end"]), NOT_RECORDED, gap["cause"]))
         found.sort()

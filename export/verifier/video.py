@@ -7,6 +7,7 @@ told by the fragment it was done to, however the rest of the file was shifted by
 from __future__ import annotations
 
 import hashlib
+import json
 from bisect import bisect_left
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,32 @@ SEAL_BYTES = 124
 BOXES_BYTES_MAX = 1 << 20  # of origin and moof
 WAITING_MAX = 4  # fragments in memory
 Hashes = tuple[str, str]  # of the boxes; of the stored fragment
-Record = dict[str, Any]
+
+
+class Record(NamedTuple):
+    """A fragment as the list has it."""
+
+    n: int
+    offset: int
+    length: int
+    sequence: int
+    number: int
+    start_us: int
+    end_us: int
+    leaf: str
+    frame: str
+
+
+def read_records(files: Files, name: str) -> list[Record]:
+    """The list of fragments; ValueError when it is none."""
+    found = []
+    for line in files.lines(name):
+        document = json.loads(line)
+        record = Record(*(document[word] for word in Record._fields))
+        if not all(type(value) is int and 0 <= value < 1 << 62 for value in record[:7]):
+            raise ValueError("a number of a fragment is none")
+        found.append(record._replace(leaf=str(record.leaf), frame=str(record.frame)))
+    return found
 
 
 class Passed(NamedTuple):
@@ -70,11 +96,11 @@ def read_through(files: Files, name: str, records: list[Record]) -> Passed:
     whole, found, waiting, at = hashlib.sha256(), [], [], 0
     with ThreadPoolExecutor(1) as pool:
         for record in records:
-            whole.update(files.read(name, at, max(0, record["offset"] - at)))
-            data = files.read(name, record["offset"], record["length"])
+            whole.update(files.read(name, at, max(0, record.offset - at)))
+            data = files.read(name, record.offset, record.length)
             waiting.append(pool.submit(fragment_hashes, data))
             whole.update(data)
-            at = record["offset"] + record["length"]
+            at = record.offset + record.length
             if len(waiting) > WAITING_MAX:
                 found.append(waiting.pop(0).result())
         found += [one.result() for one in waiting]
@@ -152,7 +178,7 @@ class Changed:
 
     def align(self, records: list[Record]) -> list[str]:
         """A verdict for each record."""
-        exact = {(one["frame"], one["leaf"]): i for i, one in enumerate(records)}
+        exact = {(one.frame, one.leaf): i for i, one in enumerate(records)}
         places = [exact.get(hashes) if hashes else None for _, hashes in self.found]
         known = [(position, i) for position, i in enumerate(places) if i is not None]
         kept = {known[k][0] for k in ascending([i for _, i in known])}
@@ -176,7 +202,7 @@ class Changed:
         self, records: list[Record], places: list[int | None], kept: set[int], verdicts: list[str]
     ) -> None:
         """What is no fragment of the export any more is the one that should stand there."""
-        by_leaf = {one["leaf"]: i for i, one in enumerate(records)}
+        by_leaf = {one.leaf: i for i, one in enumerate(records)}
         following, borders = len(records), []
         for position in range(len(places) - 1, -1, -1):
             borders.append(following)
@@ -201,8 +227,8 @@ class Changed:
 
 def told(record: Record) -> str:
     """A fragment for people."""
-    begins = time_text(record["start_us"])
-    return f"fragment {record['n']} ({begins}, number {record['number']} of chunk {record['sequence']})"
+    begins = time_text(record.start_us)
+    return f"fragment {record.n} ({begins}, number {record.number} of chunk {record.sequence})"
 
 
 def ascending(numbers: list[int]) -> set[int]:

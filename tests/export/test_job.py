@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -185,6 +186,30 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     recording.add(video())
     monkeypatch.setattr("export.job.ROOM_SPARE_BYTES", 1 << 60)
     refused(recording, VolumeError, "enospc", recording.root / "out.zip")
+
+
+@pytest.mark.needs_mount
+@pytest.mark.parametrize("name", ["out", "out.zip"])
+def test_a_disk_that_fills_up_meanwhile_is_left_clean(recording: Recording, name: str) -> None:
+    """Somebody else takes the last block when the first bytes are written."""
+    recording.add(video(), audio(), chunk_s=2, repeat=4)
+    disk = recording.root / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "keyreel-test", disk], check=True)
+    try:
+
+        def fill(done: int, total: int) -> None:
+            with contextlib.suppress(OSError), (disk / "other").open("ab", buffering=0) as file:
+                while True:
+                    file.write(bytes(1 << 16))
+
+        with pytest.raises(VolumeError, match="name a --to on another disk") as caught:
+            Job(tools(recording), request(disk / name, 0, 16)).run(fill)
+        assert caught.value.reason == "enospc"
+        assert [path.name for path in disk.iterdir()] == ["other"]
+        assert active(recording) == 0
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
 
 
 def test_an_error_of_the_footage_leaves_nothing(recording: Recording) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from base.units import US
 from export.verifier.files import Files, Findings, NoPackage, canonical
 from export.verifier.ledger import key_name
 from export.verifier.verdict import MANIFEST, MANIFEST_CONTEXT, SIGNATURE, read_manifest, verify
-from export.verifier.video import ALTERED, INTACT, MISSING, Changed, read_through
+from export.verifier.video import ALTERED, INTACT, MISSING, Changed, Record, read_records, read_through
 
 VIDEO = "streams/cam.main.mp4"
 LIST = "streams/cam.main.fragments.jsonl"
@@ -59,13 +60,13 @@ def package(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "whole", tmp_path / "package"))
 
 
-def held(folder: Path) -> tuple[Held, dict[str, Any], list[dict[str, Any]]]:
+def held(folder: Path) -> tuple[Held, dict[str, Any], list[Record]]:
     contents = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     document = json.loads(contents[MANIFEST])["streams"][0]
-    return Held(contents), document, [json.loads(line) for line in contents[LIST].splitlines()]
+    return Held(contents), document, read_records(Held(contents), LIST)
 
 
-def judged(files: Held, document: dict[str, Any], records: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
+def judged(files: Held, document: dict[str, Any], records: list[Record]) -> tuple[list[str], list[str]]:
     """(verdicts, findings) of a changed video file."""
     findings = Findings()
     passed = read_through(files, VIDEO, records)
@@ -92,27 +93,27 @@ def test_every_byte_of_boxes_flipped_is_found(made: Path) -> None:
     whole = files.contents[VIDEO]
     media = set()
     for one in records:
-        at = one["offset"] + whole[one["offset"] :].index(b"mdat") + 4
-        media.update(range(at, one["offset"] + one["length"]))
+        at = one.offset + whole[one.offset :].index(b"mdat") + 4
+        media.update(range(at, one.offset + one.length))
     for at in sorted(set(range(len(whole))) - media):
         files.contents[VIDEO] = whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :]
         verdicts, findings = judged(files, document, records)
-        own = [i for i, one in enumerate(records) if one["offset"] <= at < one["offset"] + one["length"]]
+        own = [i for i, one in enumerate(records) if one.offset <= at < one.offset + one.length]
         assert findings, at
         assert [i for i, verdict in enumerate(verdicts) if verdict != INTACT] == own, (at, findings)
-        assert all(f"fragment {records[i]['n']} " in findings[0] for i in own), (at, findings)
+        assert all(f"fragment {records[i].n} " in findings[0] for i in own), (at, findings)
 
 
 def test_a_media_byte_flipped_names_its_fragment_alone(made: Path) -> None:
     files, document, records = held(made / "whole")
     whole = files.contents[VIDEO]
     for i, one in enumerate(records):
-        for at in range(one["offset"] + one["length"] - 1, one["offset"] + 2_000, -997):
+        for at in range(one.offset + one.length - 1, one.offset + 2_000, -997):
             files.contents[VIDEO] = whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :]
             verdicts, findings = judged(files, document, records)
             assert [k for k, verdict in enumerate(verdicts) if verdict == ALTERED] == [i]
             assert len(findings) == 1
-            assert f"fragment {one['n']} " in findings[0]
+            assert f"fragment {one.n} " in findings[0]
 
 
 def without(parts: list[bytes], k: int) -> list[bytes]:
@@ -150,8 +151,8 @@ def test_fragments_moved_about_are_named(
 ) -> None:
     files, document, records = held(made / "whole")
     whole = files.contents[VIDEO]
-    ends = [one["offset"] + one["length"] for one in records]
-    front = whole[: records[0]["offset"]]
+    ends = [one.offset + one.length for one in records]
+    front = whole[: records[0].offset]
     # What stands between two fragments, the header of the next chunk, stays with the fragment after it.
     parts = [whole[a:b] for a, b in zip([len(front), *ends], ends, strict=False)]
     for k in range(len(parts) - 1):
@@ -161,7 +162,7 @@ def test_fragments_moved_about_are_named(
         assert any(word in one for one in findings), (k, findings)
         if verdict == INTACT:
             assert wrong == []
-            assert any(f"fragment {records[k]['n']} " in one for one in findings)
+            assert any(f"fragment {records[k].n} " in one for one in findings)
         else:
             assert len(wrong) == 1, (k, verdicts, findings)
             assert wrong[0] in (k, k + 1)
@@ -176,7 +177,7 @@ def test_a_file_cut_off_names_what_is_gone(made: Path, share: float) -> None:
     verdicts, findings = judged(files, document, records)
     assert any("its end" in one for one in findings)
     for one, verdict in zip(records, verdicts, strict=True):
-        assert (verdict == INTACT) == (one["offset"] + one["length"] <= left)
+        assert (verdict == INTACT) == (one.offset + one.length <= left)
     assert verdicts.count(ALTERED) <= 1, "the fragment that was cut"
 
 
@@ -186,14 +187,14 @@ def test_a_fragment_of_another_export_is_foreign(made: Path) -> None:
     whole = files.contents[VIDEO]
     theirs, _, other = held(made / "other")
     for one in other:
-        part = theirs.contents[VIDEO][one["offset"] : one["offset"] + one["length"]]
-        twin = next((r for r in records if r["leaf"] == one["leaf"]), None)
+        part = theirs.contents[VIDEO][one.offset : one.offset + one.length]
+        twin = next((r for r in records if r.leaf == one.leaf), None)
         target = twin or records[3]
-        start, end = target["offset"], target["offset"] + target["length"]
+        start, end = target.offset, target.offset + target.length
         files.contents[VIDEO] = whole[:start] + part + whole[end:]
         verdicts, findings = judged(files, document, records)
-        assert [r["n"] for r, v in zip(records, verdicts, strict=True) if v == ALTERED] == [target["n"]]
-        assert any(f"fragment {target['n']} " in row for row in findings)
+        assert [r.n for r, v in zip(records, verdicts, strict=True) if v == ALTERED] == [target.n]
+        assert any(f"fragment {target.n} " in row for row in findings)
 
 
 def bad(package: Path, where: str, **more: Any) -> list[str]:
@@ -329,3 +330,62 @@ def test_the_file_in_the_package_verifies_alone(made: Path, tmp_path: Path, name
     assert "was altered" in done.stdout
     nothing = subprocess.run([*command[:4], str(tmp_path / "nothing")], capture_output=True, text=True, check=False)
     assert nothing.returncode == 2
+
+
+def leaves_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths to everything that is neither a list nor an object."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves_of(value[key], (*path, key))
+    else:
+        yield path
+
+
+def test_a_manifest_that_says_nonsense_ends_no_verifier(package: Path) -> None:
+    """Each word of it replaced, and signed: there is a verdict, and it is not a good one where the word counts."""
+    whole = (package / MANIFEST).read_bytes()
+    nonsense: list[Any] = [None, -1, 1 << 70, "", "x", [], {}, "9999-99-99T99:99:99.000000Z", True]
+    for number, path in enumerate(leaves_of(json.loads(whole))):
+        (package / MANIFEST).write_bytes(whole)
+
+        def change(manifest: dict[str, Any], path: tuple[Any, ...] = path, number: int = number) -> None:
+            at: Any = manifest
+            for key in path[:-1]:
+                at = at[key]
+            at[path[-1]] = nonsense[number % len(nonsense)]
+
+        rewritten(package, change, signer())
+        try:
+            report = verify(str(package))
+        except NoPackage:
+            assert path[0] in ("kind", "format")
+            continue
+        if path[0] == "files" or (path[2:3] == ("mp4",) and path[3] in ("sha256", "bytes")):
+            assert report["verdict"] == ALTERED, path
+
+
+def test_anything_done_to_any_file_is_found(made: Path, tmp_path: Path) -> None:
+    """Bytes changed, put in, taken out and repeated at random places of random files."""
+    folder = Path(shutil.copytree(made / "whole", tmp_path / "package"))
+    names = [path for path in folder.rglob("*") if path.is_file()]
+    rng = random.Random(7)
+    for _ in range(150):
+        path = rng.choice(names)
+        raw = path.read_bytes()
+        at, size = rng.randrange(len(raw)), rng.randrange(1, 400)
+        part = rng.randbytes(size)
+        changed = rng.choice(
+            [
+                raw[:at] + part + raw[at + size :],
+                raw[:at] + part + raw[at:],
+                raw[:at] + raw[at + size :],
+                raw[:at] + raw[at : at + size] + raw[at:],
+                raw[:at],
+            ]
+        )
+        path.write_bytes(changed)
+        try:
+            assert verify(str(folder))["verdict"] == ALTERED or changed == raw
+        except NoPackage:
+            assert path.name == MANIFEST
+        path.write_bytes(raw)
