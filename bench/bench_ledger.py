@@ -38,7 +38,7 @@ from recorder.storedclock import StoredClock
 FRAGMENTS = scaled(full=800, smoke=32)  # 200 MB
 FRAGMENT_BYTES = 250_000
 ROUNDS = scaled(full=7, smoke=1)
-WRITES = scaled(full=5, smoke=1)
+WRITES = scaled(full=3, smoke=1)
 HEAD_S = 1
 BATCH = 64  # of one commit of a volume with some tens of streams
 

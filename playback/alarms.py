@@ -80,6 +80,9 @@ def _of_node(status: RecorderStatus) -> Iterator[AlarmView]:
     if status.clock is not None and not status.clock.trusted:
         detail = "the node's clock is not trusted: nothing is deleted by age; set it, or synchronise it"
         yield AlarmView(kind="clock", level="warning", reason=status.clock.reason, detail=detail)
+    if status.ledger is not None and status.ledger.reason:
+        ledger = status.ledger
+        yield AlarmView(kind="ledger", level="warning", reason=ledger.reason, detail=ledger.detail)
     if not status.index.whole:
         detail = f"{status.index.chunks_done} of {status.index.chunks_total} chunks are read into the index"
         yield AlarmView(kind="index", level="warning", reason=status.index.why, detail=detail)

@@ -124,6 +124,7 @@ class _RecorderCollector(Collector):
             yield from _worker_metrics(status)
             yield from _stream_metrics(status, stored_now_us(status, now_us))
             yield from _clock_metrics(status)
+            yield from _ledger_metrics(status)
             yield from _index_metrics(status)
             yield from _volume_metrics(status)
             yield from _overload_metrics(status)
@@ -187,6 +188,16 @@ def _signature_metrics(status: RecorderStatus) -> Iterator[Metric]:
             stopped.add_metric((stream.name,), float(stream.signature.stopped_us > 0))
     yield verdict
     yield stopped
+
+
+def _ledger_metrics(status: RecorderStatus) -> Iterator[Metric]:
+    ledger = status.ledger
+    if ledger is None:
+        return
+    text = "1 while all ledgers can be written and signed"
+    yield GaugeMetricFamily("keyreel_ledger_sound", text, value=float(not ledger.reason))
+    yield GaugeMetricFamily("keyreel_ledger_waiting_entries", "Entries that wait for the disk", value=ledger.waiting)
+    yield GaugeMetricFamily("keyreel_ledger_missed_entries", "Entries let go of", value=ledger.missed)
 
 
 def _clock_metrics(status: RecorderStatus) -> Iterator[Metric]:

@@ -219,8 +219,8 @@ class AlarmView(msgspec.Struct, kw_only=True):
     kind: Annotated[
         str,
         Meta(
-            description="recorder, volume, volume-full, deleting-paused, guarantee, overload, clock, index, damage, "
-            "streams, identity, signature"
+            description="recorder, volume, volume-full, deleting-paused, guarantee, overload, clock, ledger, index, "
+            "damage, streams, identity, signature"
         ),
     ]
     level: Literal["critical", "warning"]

@@ -69,6 +69,7 @@ class Ledgers:
     """Give it what became durable (`witness`) and what happened; it never waits and never raises."""
 
     def __init__(self, datadir: DataDir, config: Config, share: Share, software: str) -> None:
+        self._datadir = datadir
         self._folder = datadir.ledger_path
         self._keys_folder = datadir.keys_path
         self._node = datadir.node_id
@@ -323,13 +324,7 @@ class Ledgers:
     def _load_signer(self) -> None:
         try:
             password = key_password(self._config)
-            used = self._folder.is_dir() and any(self._folder.iterdir())
-            if used:  # a node that has ledgers had keys: if they are gone, people must know
-                keys = Keys.open(self._keys_folder)
-            else:
-                name = f"node {self._node.hex()}"
-                keys = Keys.ensure(self._keys_folder, password, self._stored.node_us(), name)
-            self._signer = keys.signer(password)
+            self._signer = _keys_of(self._datadir, password, self._stored.node_us()).signer(password)
             self._signer_state = self._keys_stat()
         except KeyreelError as error:
             self._signer = None
@@ -394,6 +389,21 @@ class Ledgers:
         """Of the finder, in its thread."""
         for content in contents:
             self.note(sought.stream_id, sought.name, content)
+
+
+def make_keys(datadir: DataDir, config: Config, now_us: int) -> None:
+    """Of a node that keeps no ledgers, as exports are signed all the same."""
+    try:
+        _keys_of(datadir, key_password(config), now_us)
+    except (KeyreelError, OSError) as error:
+        log.error("the node's keys cannot be used; exports cannot be signed", error=str(error))
+
+
+def _keys_of(datadir: DataDir, password: bytes | None, now_us: int) -> Keys:
+    """The node's keys, made at its first start. One that has ledgers had keys: if they are gone, people must know."""
+    if datadir.ledger_path.is_dir() and any(datadir.ledger_path.iterdir()):
+        return Keys.open(datadir.keys_path)
+    return Keys.ensure(datadir.keys_path, password, now_us, f"node {datadir.node_id.hex()}")
 
 
 def _sync(stream: _Stream) -> bool:

@@ -8,6 +8,7 @@ it holds, chunks are sealed, volumes synced, and the index committed, in that or
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ from recorder.committer import Committer
 from recorder.fleet import Fleet
 from recorder.historian import Historian
 from recorder.indexcare import IndexCare
-from recorder.ledgers import Ledgers
+from recorder.ledgers import Ledgers, make_keys
 from recorder.report import Reporter, package_version
 from recorder.retention import Retention
 from recorder.scrub import Scrubber
@@ -129,6 +130,10 @@ class Recorder:
         self._index.pulse = Pulse(self._index.path / "data.mdb")
         if self._ledgers is not None:
             self._ledgers.start(stored, lambda: self._datadir.volumes, self._oldest_us)
+        else:
+            threading.Thread(
+                target=make_keys, args=(self._datadir, self._config, self._clock.wall_us()), name="keys", daemon=True
+            ).start()
         self._start_retention(stored)
         self._care.start()
         self._signing.start()

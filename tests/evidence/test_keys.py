@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -16,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 
 from base.errors import ConfigError, FormatError, KeyreelError, UserError
+from evidence import backup as backup_module
 from evidence import keys as keys_module
 from evidence.backup import restore_backup, write_backup
-from evidence.keys import CLOCK_SLACK_US, Keys, endorsed_bytes
+from evidence.keys import CLOCK_SLACK_US, ENDORSED_CONTEXT, Key, Keys, endorsed_bytes
 
 NOW_US = 1_790_000_000_000_000
 DAY_US = 86_400_000_000
@@ -270,3 +273,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(KeyreelError, match="cannot be written: Not a directory"):
         Keys.ensure(tmp_path / "file" / "keys", None, NOW_US)
+
+
+def test_the_page_and_the_code_agree() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "format" / "keys.md").read_text()
+    told = re.findall(r"^\| `(\w+)` \|", page.split("\n## Key\n")[1].split("\n## ")[0], re.M)
+    assert told == [field.name for field in msgspec.structs.fields(Key)]
+    assert f"Format version {keys_module.FORMAT_VERSION}." in page
+    assert f"format version {backup_module.FORMAT_VERSION}, mode 0600" in page
+    assert f"`{ENDORSED_CONTEXT.rstrip(bytes(1)).decode()}`, one byte 0" in page
+    assert f"RSA of {keys_module.RSA_BITS} bits" in page
+    assert f"a salt of {keys_module.PSS_SALT_BYTES} bytes" in page
+    assert CLOCK_SLACK_US == DAY_US

@@ -10,6 +10,7 @@ from base.history import ROWS_MAX, Batch, HistoryWriter, Reading, StateRow, Volu
 from base.status import (
     ClockStatus,
     IndexStatus,
+    LedgerStatus,
     OverloadStatus,
     RecoveryStatus,
     ScrubStatus,
@@ -120,6 +121,7 @@ async def test_what_is_wrong_is_an_alarm_and_nothing_else_is(node: Node) -> None
         volumes=[well, gone],
         streams=streams + away,
         clock=ClockStatus(trusted=False, reason="unsynced"),
+        ledger=LedgerStatus(reason="no-key", detail="it is missing"),
         index=IndexStatus(whole=False, chunks_total=8),
         overloads=[OverloadStatus(cause="disk", path="/mnt/a", since_us=1)],
     )
@@ -127,7 +129,7 @@ async def test_what_is_wrong_is_an_alarm_and_nothing_else_is(node: Node) -> None
     assert [(one["kind"], one["level"]) for one in found] == [
         ("recorder", "critical"), ("volume", "critical"), ("volume-full", "critical"), ("overload", "critical"),
         ("deleting-paused", "warning"), ("guarantee", "warning"), ("damage", "warning"), ("clock", "warning"),
-        ("index", "warning"), ("streams", "warning"), ("identity", "warning"),
+        ("ledger", "warning"), ("index", "warning"), ("streams", "warning"), ("identity", "warning"),
     ]  # fmt: skip
     by_kind = {one["kind"]: one for one in found}
     assert (by_kind["volume"]["subject"], by_kind["volume"]["reason"]) == ("/mnt/b", "eio")

@@ -22,7 +22,7 @@ from evidence.ledger import Chunk, ChunkState, Content, Head, Missed, Session, p
 from evidence.proof import prove_chunk
 from native.fragment import Fragment
 from recorder import ledgers as ledgers_module
-from recorder.ledgers import Ledgers
+from recorder.ledgers import Ledgers, make_keys
 from recorder.share import WHOLE
 from recorder.storedclock import StoredClock
 from tests.chunks.media import Media, build
@@ -299,3 +299,12 @@ def test_trouble_with_one_ledger_is_that_ledgers_alone(rig: Rig) -> None:
     until(lambda: hall.is_dir() and any(isinstance(entry.content, Session) for entry in read_ledger(hall)))
     rig.end()
     assert rig.proven().sound
+
+
+def test_a_node_that_keeps_no_ledgers_has_keys_for_its_exports(tmp_path: Path) -> None:
+    datadir = DataDir.create(tmp_path / "data")
+    make_keys(datadir, load(), SystemClock().wall_us())
+    assert Keys.open(datadir.keys_path).export_key(None).certificates_pem
+    (datadir.keys_path / "keys.json").write_text("{")
+    make_keys(datadir, load(), SystemClock().wall_us())  # says so, and records all the same
+    assert (datadir.keys_path / "keys.json").read_text() == "{"
