@@ -1,7 +1,4 @@
-"""What a node was like over the last day, and when each stream came and went: `DATA/history.sqlite`.
-
-    reading (step_s, time_s, worker) → data   figures of `step_s` seconds from `time_s` on, a `Reading` as JSON
-    state (stream, time_us) → state, reason  a stream's condition from that moment on
+"""What a node was like over the last day, and when each stream came and went; `docs/format/history.md`.
 
 Kept true: it is bounded, by `STEPS` and `ROWS_MAX`; any number of recorder processes write it, and readers wait for
 none of them; it is needed for nothing, so a file that cannot be read is moved aside and begun anew. It is not in the

@@ -186,6 +186,23 @@ def camera_import(
     add(data, read_csv(file), replace=replace, as_json=json)
 
 
+@camera_app.command("test")
+def camera_test(
+    target: Annotated[str, typer.Argument(metavar="ID|ADDRESS", help="A registered camera, or any address.")],
+    data: DataOption,
+    quality: Annotated[str, typer.Option(help="Of a registered camera: main or sub.")] = "main",
+    transport: Annotated[str, typer.Option(help="tcp or udp, of an address.")] = "tcp",
+    allow_basic: Annotated[bool, typer.Option("--allow-basic", help="Send the password in clear if asked to.")] = False,
+    tls_verify: Annotated[bool, typer.Option(help="Check the certificate of an rtsps:// camera.")] = True,
+    seconds: Annotated[float, typer.Option(min=1, max=60, help="How long it may take in all.")] = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Call a camera once and tell what it answers; exit code 1 when it could not be recorded so."""
+    from keyreel.cameratest import test
+
+    raise typer.Exit(test(data, target, quality, transport, allow_basic, tls_verify, seconds, json))
+
+
 @camera_app.command("start")
 def camera_start(
     camera_id: Annotated[str, typer.Argument(metavar="ID")],

@@ -179,7 +179,7 @@ class StatesQuery(_Body):
 class StatesBody(_Body):
     """Which streams, and from when on; a week if absent."""
 
-    streams: Annotated[list[Name], Meta(min_length=1, max_length=500)]
+    streams: Annotated[list[Name], Meta(min_length=1, max_length=100)]
     start: MomentText | None = None
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from base.history import (
+    _SCHEMA,
+    FORMAT_VERSION,
     KEPT_US,
     ROWS_MAX,
     STEPS,
@@ -22,6 +24,7 @@ from base.history import (
 )
 from base.units import US
 
+PAGE = Path(__file__).parents[2] / "docs" / "format" / "history.md"
 NOW_S = 1_772_328_600
 NOW_US = NOW_S * US
 
@@ -97,3 +100,13 @@ def test_a_damaged_file_is_moved_aside_and_readers_find_nothing(tmp_path: Path) 
     writer.add(Batch(readings=[(10, NOW_S, 0, reading())]), NOW_US)
     assert len(read_figures(path, 10, 0)) == 1
     assert path.with_name("history.sqlite.bad").read_bytes().startswith(b"no database")
+
+
+def test_the_page_is_the_codes() -> None:
+    text = PAGE.read_text()
+    assert f"# History, format {FORMAT_VERSION}\n" in text
+    assert f"```sql{_SCHEMA}```" in text
+    for name in Reading.__struct_fields__:
+        assert f"| `{name}` |" in text
+    assert "Of 10 s {} are kept, of 300 s {}.".format(*STEPS.values()) in text
+    assert f"{ROWS_MAX} rows of a stream are kept" in text

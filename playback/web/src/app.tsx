@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { type ComponentType, type FunctionComponent, h } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { openSession, whenLocked } from "./lib/api";
-import { now, reach, recorder, recording, refresh, second, streams, trouble } from "./lib/node";
+import { enabled, now, reach, recorder, recording, refresh, second, trouble } from "./lib/node";
 import { href, type PageName, PAGES, route } from "./lib/router";
 import { changeTheme, theme } from "./lib/theme";
 import { dayClock, offset } from "./lib/time";
@@ -54,11 +54,11 @@ function NodeState() {
   const text = state === "connecting" ? t("connecting")
     : state === "locked" ? t("locked")
     : state === "lost" ? t("lost")
-    : recorder.value?.running ? t("recording", { n: recording.value, all: streams.value.length }) : t("silent");
+    : recorder.value?.running ? t("recording", { n: recording.value, all: enabled.value }) : t("silent");
   return <p id="node" class={`node${bad ? " bad" : ""}`} role="status" title={trouble.value}>
-    <span class={`dot ${bad ? "bad" : state === "ok" && recording.value === streams.value.length ? "good" : "wait"}`} />
+    <span class={`dot ${bad ? "bad" : state === "ok" && recording.value === enabled.value ? "good" : "wait"}`} />
     <span class="long">{text}</span>
-    {!bad && state === "ok" && <span class="short" aria-hidden="true">{recording.value}/{streams.value.length}</span>}
+    {!bad && state === "ok" && <span class="short" aria-hidden="true">{recording.value}/{enabled.value}</span>}
   </p>;
 }
 

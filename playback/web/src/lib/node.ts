@@ -17,6 +17,8 @@ export const returned = signal(0);
 const skew = signal(0);
 
 export const byName = computed(() => new Map(streams.value.map((stream) => [stream.id, stream])));
+/** Those that are to be recorded, or are kept ready for it. */
+export const enabled = computed(() => streams.value.filter((stream) => stream.state !== "disabled").length);
 export const recording = computed(() => streams.value.filter((stream) => stream.state === "recording").length);
 
 /** The node's stored time now: what pictures that come now are filed under. */
