@@ -53,18 +53,17 @@ def signed_until(snapshot: Snapshot, store: ChunkStore, planned: ClipPlan) -> in
         behind = plan(snapshot, store, planned.stream_id, end_us, end_us + BEHIND_US)
     except (NotFound, DamageError, UserError):
         return 0
-    looked = 0
-    for piece in behind.pieces:
-        if piece.chunk.row.run != last.chunk.row.run or piece.config != last.config:
-            return 0
-        for i in range(piece.first, piece.last):
-            if int(piece.chunk.table.wall_us[i]) < end_us - 1:
-                continue
-            looked += 1
-            if looked > LOOKED_MAX:
-                return 0
-            if _has_signature(behind, piece, i):
-                return int(piece.chunk.table.end_us[i])
+    place = last.chunk.row.sequence, int(last.chunk.table.number[last.last - 1])
+    following = [(one, i) for one in behind.pieces for i in range(one.first, one.last)]
+    for piece, i in following[: 2 * LOOKED_MAX]:
+        now = piece.chunk.row.sequence, int(piece.chunk.table.number[i])
+        if now <= place:
+            continue
+        if now not in ((place[0], place[1] + 1), (place[0] + 1, 1)) or piece.config != last.config:
+            return 0  # what follows does not join
+        if _has_signature(behind, piece, i):
+            return int(piece.chunk.table.end_us[i])
+        place = now
     return 0
 
 

@@ -71,7 +71,7 @@ class Job:
             if begun is not None and begun.request != self._words():
                 raise UserError(
                     f"another export to {self._target} was interrupted, case {begun.request['case']!r}; repeat "
-                    f"that one, or delete {journal.path} to give it up",
+                    f"that one, or delete {journal.path} and release hold {begun.hold} to give it up",
                     reason="exists",
                 )
             package: Package | None = None

@@ -104,10 +104,10 @@ class Streams:
     def write(self, package: Package, journal: Journal, begun: Begun, name: str, count: Counter) -> dict[str, Any]:
         """Write a stream's files; what the manifest says of it."""
         for _ in range(RETRIES_MAX):
+            known = self._damaged(name)  # before the plan, which may find some itself
             planned = self.plan(name, begun.ends[name])
             if planned is None:
                 return self._document(begun, name, None)
-            known = self._damaged(name)
             try:
                 return self._footage(package, journal, begun, planned, count)
             except DamageError:

@@ -18,7 +18,7 @@ import msgspec
 
 from base.config import key_password
 from base.datadir import DataDir
-from base.errors import NotFound
+from base.errors import NotFound, UserError
 from base.service import EXIT_DAMAGE, EXIT_DONE
 from base.units import format_time, parse_time
 from clips.store import ChunkStore
@@ -49,7 +49,7 @@ def create(
     request = Request(
         case=case,
         reason=reason,
-        operator=operator or getpass.getuser(),
+        operator=operator or _user(),
         streams=tuple(streams),
         start_us=parse_time(start),
         end_us=parse_time(end),
@@ -77,6 +77,13 @@ def create(
             print("cancelled; nothing is left of it") if not as_json else print_json({"cancelled": True})
             return EXIT_CANCELLED
     return _tell_made(made, as_json)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise UserError("this user has no name; say who exports with --operator", reason="bad-text") from None
 
 
 def _cancel(_number: int, _frame: FrameType | None) -> None:

@@ -112,6 +112,10 @@ class Ledger:
                 found.update(numbers)
         return found
 
+    def sequences(self) -> set[int]:
+        """Chunks that the recorder stored fragments in."""
+        return {CHUNK_FIELDS.unpack(content)[1] for content in self.said(CHUNK)}
+
     def stored(self, chunk: dict[str, Any]) -> int:
         """How many fragments of a chunk the recorder speaks of."""
         rows = (CHUNK_FIELDS.unpack(content) for content in self.said(CHUNK))

@@ -114,6 +114,7 @@ class Stream:
         self._records: list[Record] = []
         self._verdicts: list[str] = []
         self._ledger_until = ""
+        self._sequences: set[int] = set()  # chunks with fragments, as the ledger says
         self._stored = {one["sequence"]: one["stored_fragments"] for one in document.get("chunks", [])}
 
     def report(self) -> dict[str, Any]:
@@ -180,6 +181,7 @@ class Stream:
         if ledger_name and self._trusted:
             ledger = Ledger(self._files.whole(ledger_name), ledger_name, self._keys, self._findings)
             ledger.check_headers(self._document["chunks"])
+            self._sequences = ledger.sequences()
             for chunk in self._document["chunks"]:
                 self._stored[chunk["sequence"]] = max(ledger.stored(chunk), self._stored[chunk["sequence"]])
             self._ledger_until = time_text(ledger.signed_us) if ledger.signed_us else ""
@@ -200,7 +202,8 @@ class Stream:
         for one, after in zip(self._records, self._records[1:]):
             if one.sequence == after.sequence and after.number == one.number + 1:
                 continue
-            is_next = after.sequence == one.sequence + 1 and after.number == 1
+            skipped = any(one.sequence < sequence < after.sequence for sequence in self._sequences)
+            is_next = after.sequence > one.sequence and after.number == 1 and not skipped
             if is_next and one.number >= self._stored.get(one.sequence, 0):
                 continue
             start_us, end_us = one.end_us - HOLE_US, after.start_us + HOLE_US

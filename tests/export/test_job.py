@@ -76,10 +76,11 @@ def test_a_stream_without_footage_is_told_not_left_out(recording: Recording) -> 
     assert full["seconds"] == {"not covered": 4.0}
 
 
-def test_what_is_damaged_is_a_gap_of_the_package(recording: Recording) -> None:
+@pytest.mark.parametrize("chunk", [0, -1])
+def test_what_is_damaged_is_a_gap_of_the_package(recording: Recording, chunk: int) -> None:
     recording.add(video(), chunk_s=2)
     recording.flush()
-    path = recording.chunk_paths()[0]
+    path = recording.chunk_paths()[chunk]
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 3] ^= 1
     path.write_bytes(raw)

@@ -15,7 +15,7 @@ from support import T0, Recording, audio, video
 from test_tamper import rewritten
 
 from base.datadir import DataDir
-from base.units import US
+from base.units import US, format_time
 from export.verifier.verdict import verify
 
 LEDGER = "streams/cam.main.ledger"
@@ -147,6 +147,33 @@ def test_a_revoked_key_is_judged_when_it_signed(recording: Recording) -> None:
     report = verify(str(target))
     assert any("was revoked before" in row["what"] for row in report["findings"])
     assert "authentic" not in report["streams"][0]["fragments"]
+
+
+def test_a_chunk_left_out_is_seen(recording: Recording) -> None:
+    """Also where the list and the video of a package agree, and no time is missing that could be noticed."""
+    ready(recording)
+    recorded(recording)
+    target = export(recording, recording.root / "out", 0, 6)
+    path = target / "streams/cam.main.fragments.jsonl"
+    left = [line for line in path.read_text().splitlines() if json.loads(line)["sequence"] != 2]
+    path.write_text("\n".join(left) + "\n")
+
+    def hide(manifest: dict[str, Any]) -> None:
+        listed(manifest, path.name, path.read_bytes())
+        gap = {"start": format_time(T0 + 60 * US), "end": format_time(T0 + 61 * US), "cause": "offline", "packets": 0}
+        manifest["streams"][0]["gaps"].append(gap)
+
+    rewritten(target, hide, signer())
+    assert any("stored more than is here" in row["what"] for row in verify(str(target))["findings"])
+
+
+def test_a_number_of_a_chunk_that_was_never_stored_is_no_absence(recording: Recording) -> None:
+    ready(recording)
+    recording.add(video(), chunk_s=2)
+    recording.sequence += 1
+    recording.add(video(first=100), start_us=T0 + 4 * US, chunk_s=2)
+    target = export(recording, recording.root / "out", 0, 8)
+    assert verify(str(target))["findings"] == []
 
 
 def test_footage_the_exporter_left_out_is_seen(recording: Recording) -> None:
