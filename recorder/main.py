@@ -171,7 +171,7 @@ class Recorder:
             if tick % REPORT_TICKS == 0:
                 self._start_following()
                 answering = self._volumes.answering()
-                self._scrubber.follow(answering)
+                self._scrubber.follow(self._volumes.readable())
                 self._signing.follow(self.fleet.recording(), {volume.id: volume.root for volume in answering})
                 self.fleet.follow_intents(self._clock.wall_us())
                 self._volumes.count_streams(self.fleet.writers())

@@ -64,8 +64,9 @@ class Scrubber:
         if not self._period_us:
             return
         there = {volume.id: volume for volume in volumes}
-        for volume_id in [volume_id for volume_id in self._scrubs if volume_id not in there]:
-            self._scrubs.pop(volume_id).ended.set()
+        for volume_id, scrub in list(self._scrubs.items()):
+            if volume_id not in there or there[volume_id].root != scrub.root:
+                self._scrubs.pop(volume_id).ended.set()
         for volume_id, volume in there.items():
             if volume_id not in self._scrubs:
                 scrub = VolumeScrub(
@@ -96,6 +97,7 @@ class VolumeScrub:
     ) -> None:  # fmt: skip
         self.ended = threading.Event()
         self.status: ScrubStatus | None = None
+        self.root = volume.root
         self._volume = volume
         self._index = index
         self._committer = committer

@@ -124,7 +124,14 @@ class Volumes:
 
     def answering(self) -> list[Volume]:
         """The volumes that are there and not in trouble."""
-        slots = [slot for slot in self.slots.values() if not slot.reason and slot.writer is not None]
+        return self._volumes("")
+
+    def readable(self) -> list[Volume]:
+        """The same and those that are full, as often as they come and go: what lies there can be read."""
+        return self._volumes("", "enospc")
+
+    def _volumes(self, *reasons: str) -> list[Volume]:
+        slots = [slot for slot in self.slots.values() if slot.reason in reasons]
         return [slot.writer.volume for slot in slots if slot.writer is not None]
 
     @property

@@ -130,3 +130,14 @@ def test_who_takes_no_chunks_is_not_picked(make) -> None:  # type: ignore[no-unt
     one.slot("b").reason = ""
     assert one.pick("c") == "b"
     one.writers["c"].error = None
+
+
+def test_a_full_volume_takes_nothing_and_can_be_read(make) -> None:  # type: ignore[no-untyped-def]
+    one = make(full=100, dead=100, well=100)
+    one.slot("full").reason, one.slot("dead").reason = "enospc", "eio"
+
+    def names(volumes: list[Volume]) -> set[str]:
+        return {volume.root.name for volume in volumes}
+
+    assert {one.pick() for _ in range(3)} == names(one.volumes.answering()) == {"well"}
+    assert names(one.volumes.readable()) == {"full", "well"}
