@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterator
 from hashlib import sha256
@@ -36,6 +37,7 @@ RSA_BITS: Final = 3072
 PSS_SALT_BYTES: Final = 20  # as the ONVIF Export File Format asks
 # Stored time may be apart from the wall clock by which keys are made and retired.
 CLOCK_SLACK_US: Final = 86_400_000_000
+_OWN_FILE: Final = re.compile(r"(?:ledger|export)-[0-9a-f]{16}\.pem(?:\.new)?")
 ENDORSED_CONTEXT: Final = b"keyreel-next-key-1\0"
 Use = Literal["ledger", "export"]
 USES: Final[tuple[Use, ...]] = ("ledger", "export")
@@ -269,8 +271,8 @@ class Keys:
     def _tidy(self) -> None:
         """Private parts of retired keys, or of a change that a crash cut short, go."""
         wanted = {self.path_of(key).name for key in self.keys if not key.retired_us}
-        for path in self.folder.glob("*.pem*"):
-            if path.name not in wanted:
+        for path in self.folder.iterdir():
+            if _OWN_FILE.fullmatch(path.name) and path.name not in wanted:
                 path.unlink()
 
 

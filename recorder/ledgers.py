@@ -237,6 +237,7 @@ class Ledgers:
         for stream in self._synced(dirty):
             self.status.entries += len(stream.taken)
             stream.taken = []
+            self.status.missed += stream.scribe.missed
             stream.scribe.written()
             self._failing.discard(stream.id)
         if self.status.reason == "disk" and not self._failing:

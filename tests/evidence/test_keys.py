@@ -80,8 +80,11 @@ def test_a_rotated_key_stays_provable_and_endorses_the_next(folder: Path) -> Non
     keys = Keys.open(folder)
     old = keys.signer(None)
     signature = old.sign(b"data")
+    (folder / "authority.pem").write_bytes(b"somebody put it here")
     new = keys.rotate("ledger", None, NOW_US + DAY_US)
     again = Keys.open(folder)
+    assert (folder / "authority.pem").exists()
+    (folder / "authority.pem").unlink()
     assert again.signer(None).id.hex() == new.id != old.id.hex()
     assert again.check_signature(old.id, b"data", signature, NOW_US + 10) == ""
     late_us = NOW_US + DAY_US + CLOCK_SLACK_US + 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,6 +224,7 @@ def test_what_passes_the_bounds_is_told_and_the_rest_stays_provable(rig: Rig, mo
     assert rig.proven().sound
     (missed,) = [one for one in rig.entries() if isinstance(one, Missed)]
     assert missed.entries > 200
+    assert rig.ledgers.status.missed == missed.entries
     assert missed.reason == "disk"
 
 
@@ -308,3 +311,33 @@ def test_a_node_that_keeps_no_ledgers_has_keys_for_its_exports(tmp_path: Path) -
     (datadir.keys_path / "keys.json").write_text("{")
     make_keys(datadir, load(), SystemClock().wall_us())  # says so, and records all the same
     assert (datadir.keys_path / "keys.json").read_text() == "{"
+
+
+@pytest.mark.needs_mount
+def test_a_full_disk_takes_all_of_it_when_there_is_room_again(rig: Rig) -> None:
+    folder = rig.datadir.ledger_path
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "keyreel-test", folder], check=True)
+    try:
+        rig.record()
+        until(lambda: rig.folder.exists() and rig.heads() >= 1)
+        filler = folder / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1024))
+        for number in range(100):  # more than the room in the file's last page
+            rig.ledgers.note(7, STREAM, Session(number, 1, 0, "x" * 100))
+        until(lambda: rig.ledgers.status.reason == "disk")
+        assert "No space left" in rig.ledgers.status.detail
+        rig.record()
+        until(lambda: rig.ledgers.status.waiting > 100)
+        assert rig.proven().sound
+        filler.unlink()
+        until(lambda: rig.ledgers.status.reason == "" and rig.ledgers.status.waiting == 0)
+        rig.end()
+        assert rig.proven().sound
+        assert rig.check_chunks() >= 2 * 10
+        assert [one.run for one in rig.entries() if isinstance(one, Session)] == list(range(100))
+    finally:
+        rig.end()
+        subprocess.run(["umount", "-l", folder], check=True)
