@@ -10,6 +10,7 @@ from __future__ import annotations
 import resource
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.archive import BEGIN_US, STREAMS, archive
 from bench.machine import describe
-from chunks.records import FragmentStored, StoredRecord
+from chunks.records import ChunkOpened, FragmentStored, StoredRecord
 from index import Index
 from index.verify import verify_live
 from tests.index.test_transaction import chunk
@@ -35,7 +36,9 @@ class Writer:
         self._index = index
         self._ended = threading.Event()
         self._records = {
-            stream_id: chunk(stream_id, sequence, BEGIN_US + sequence * LATER_US, COMMITS_MAX, gop=1, seal=False)
+            stream_id: _of_another_epoch(
+                chunk(stream_id, sequence, BEGIN_US + sequence * LATER_US, COMMITS_MAX, gop=1, seal=False)
+            )
             for stream_id in range(1, STREAMS + 1)
         }
         self._commit([one for records in self._records.values() for one in records[:2]])
@@ -56,6 +59,13 @@ class Writer:
             fresh = [records[self.commits + 1] for records in self._records.values()]
             assert isinstance(fresh[0], FragmentStored)
             self._commit(fresh)
+
+
+def _of_another_epoch(records: list[StoredRecord]) -> list[StoredRecord]:
+    """Their configuration is not the archive's."""
+    first = records[0]
+    assert isinstance(first, ChunkOpened)
+    return [replace(first, head=replace(first.head, epoch=2)), *records[1:]]
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 /* A disk that fails or hangs on demand, for one live process: LD_PRELOAD=diskshim.so DISKSHIM=FOLDER CONTROL.
- * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "eio N" N of a hundred, "sync-eio" syncs alone,
+ * Calls on files below FOLDER look into the file DISKSHIM_CONTROL: "eio" refuses writes and syncs, "sync-eio" syncs alone,
  * "hang" holds every such call until the file says something else, "freeze" also names that are looked up, "freeze TEXT" only
  * paths that contain TEXT; "slow N" lets N bytes a second be written, "read-eio A B" refuses reads that touch bytes [A, B)
  * of any file, "quota N" refuses writes while the files of FOLDER take N bytes or more. With
@@ -84,23 +84,13 @@ static size_t size_of(const struct iovec *parts, int count) {
 static int calls;
 int diskshim_calls(void) { return calls; }
 
-static int now_and_then(void) {
-    long percent = 0;
-    const char *control = getenv("DISKSHIM_CONTROL");
-    FILE *file = control ? fopen(control, "r") : NULL;
-    if (!file) return 0;
-    if (fscanf(file, "eio %ld", &percent) != 1) percent = 0;
-    fclose(file);
-    return random() % 100 < percent;
-}
-
 static int bad_path(const char *path, int sync) {
     const char *folder = getenv("DISKSHIM"), *at = getenv("DISKSHIM_KILL_AT");
     if (!folder || strncmp(path, folder, strlen(folder)) != 0) return 0;
     if (at && __sync_add_and_fetch(&calls, 1) == atoi(at)) kill(getpid(), SIGKILL);
     held(path);
     while (said("hang")) usleep(20000);
-    return said("eio") || now_and_then() || (sync && said("sync-eio"));
+    return said("eio") || (sync && said("sync-eio"));
 }
 
 static __thread long used;
