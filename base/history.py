@@ -173,6 +173,10 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")  # a power cut costs the newest rows, never the file
+        if (
+            db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
+        ):  # what failed a write is found when it is reopened
+            raise sqlite3.DatabaseError("history is damaged")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, FORMAT_VERSION):
             raise sqlite3.DatabaseError(f"history format {version} is not known")

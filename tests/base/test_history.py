@@ -102,6 +102,21 @@ def test_a_damaged_file_is_moved_aside_and_readers_find_nothing(tmp_path: Path) 
     assert path.with_name("history.sqlite.bad").read_bytes().startswith(b"no database")
 
 
+def test_damage_inside_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    path = history_path(tmp_path)
+    writer = HistoryWriter(path, 0)
+    rows = [(f"cam{i}.main", StateRow(NOW_US, "recording", "")) for i in range(1000)]
+    writer.add(Batch(states=rows), NOW_US)
+    writer.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xa5" * (size - 4 * 4096))
+    HistoryWriter(path, 0).close()
+    assert path.with_name("history.sqlite.bad").stat().st_size == size
+    assert read_states(path, ["cam1.main"], 0) == {"cam1.main": []}
+
+
 def test_the_page_is_the_codes() -> None:
     text = PAGE.read_text()
     assert f"# History, format {FORMAT_VERSION}\n" in text

@@ -121,6 +121,10 @@ async def test_a_camera_is_tested_added_changed_and_removed(place: Place, browse
     async with opened(browser, place.node, "#/cameras", viewport={"width": 1280, "height": 900}) as page:
         await page.get_by_role("button", name="Add", exact=True).click()
         dialog = page.get_by_role("dialog")
+        await dialog.locator("[name=id]").fill("gate")
+        await dialog.locator("[name=main]").fill("rtsp://127.0.0.1/other")
+        await dialog.get_by_role("button", name="Save").click()
+        await expect(dialog.locator("form .problem")).to_contain_text("gate is registered already", timeout=LONG_MS)
         await dialog.locator("[name=id]").fill("dock")
         await dialog.locator("[name=main]").fill(place.server.url("nobody"))
         await dialog.get_by_role("button", name="Test connection").click()

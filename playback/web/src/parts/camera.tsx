@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { ask, send } from "../lib/api";
+import { ask, Problem, send } from "../lib/api";
 import { rate } from "../lib/figures";
 import { refresh } from "../lib/node";
 import { href } from "../lib/router";
@@ -16,6 +16,7 @@ const t = words({
   add: ["Add a camera", "Thêm camera"],
   close: ["Close", "Đóng"],
   id: ["Name", "Tên"],
+  taken: ["{id} is registered already; choose another name, or change that one", "{id} đã được đăng ký; hãy chọn tên khác hoặc sửa camera đó"],
   idHint: ["a–z, 0–9, _ and -", "a–z, 0–9, _ và -"],
   main: ["Address", "Địa chỉ"],
   mainHint: ["rtsp://user:password@host/path", "rtsp://tên:mật-khẩu@máy/đường-dẫn"],
@@ -99,9 +100,16 @@ export function CameraDialog({ camera, onDone }: { camera: Camera | null; onDone
       busy.value = false;
     }
   };
-  const save = () => attempt(() => {
+  const save = () => attempt(async () => {
     const now = { ...fields.value, schedule: fields.value.record === "schedule" ? fields.value.schedule : "" };
-    if (!camera) return send("POST", "/cameras", now);
+    if (!camera) {
+      const taken = await ask(`/cameras/${encodeURIComponent(now.id)}`).then(() => true, (error: unknown) => {
+        if (error instanceof Problem && error.status === 404) return false;
+        throw error;
+      });
+      if (taken) throw new Error(t("taken", { id: now.id }));
+      return send("POST", "/cameras", now);
+    }
     const changed = NAMES.filter((name) => name !== "id" && now[name] !== camera[name]);
     return send("PATCH", `/cameras/${encodeURIComponent(camera.id)}`, Object.fromEntries(changed.map((name) => [name, now[name]])));
   });
