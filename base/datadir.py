@@ -8,6 +8,7 @@
     DATA/register.json   copy of the camera register, so that the index stays disposable
     DATA/media/          the volume used when none is configured
     DATA/identities.json what each camera said of itself, see base/identities.py
+    DATA/camera-signatures.json  what each camera last signed, see base/signatures.py
     DATA/keys/           the node's keys, see evidence/keys.py
     DATA/ledger/         what was recorded, proved, see evidence/ledger.py
     DATA/history.sqlite  figures of the last day, and streams' comings and goings, see base/history.py
