@@ -26,7 +26,7 @@ from base.leases import Lease, Leases
 from base.units import format_time
 from export.journal import Begun, Journal, StreamDone
 from export.manifest import KIND
-from export.package import Entry, Package, open_package, refuse_existing
+from export.package import Entry, Package, hidden, open_package, refuse_existing, refuse_no_folder
 from export.report import html_report
 from export.request import TEXT_MAX, Estimate, Request, Tools
 from export.standalone import standalone
@@ -65,7 +65,7 @@ class Job:
 
     def run(self, progress: Callable[[int, int], None]) -> Path:
         """Make the package; its path."""
-        refuse_existing(self._target)
+        refuse_no_folder(self._target)
         with _turn(self._tools.datadir.run_path), Journal(self._target) as journal:
             begun = journal.begun
             if begun is not None and begun.request != self._words():
@@ -74,6 +74,9 @@ class Job:
                     f"that one, or delete {journal.path} and release hold {begun.hold} to give it up",
                     reason="exists",
                 )
+            if begun is not None and self._has_its_name():
+                return self._done(journal, begun)
+            refuse_existing(self._target)
             package: Package | None = None
             hold = begun.hold if begun else 0
             try:
@@ -91,9 +94,16 @@ class Job:
                 journal.drop()
                 self._let_go(hold, "the export did not end")
                 raise
-            journal.drop()
-            if not self._keep_hold:
-                self._let_go(hold, f"export {begun.export} is complete")
+            return self._done(journal, begun)
+
+    def _has_its_name(self) -> bool:
+        """An interrupted export had come to its end, but for forgetting its journal."""
+        return os.path.lexists(self._target) and not os.path.lexists(hidden(self._target, "part"))
+
+    def _done(self, journal: Journal, begun: Begun) -> Path:
+        journal.drop()
+        if not self._keep_hold:
+            self._let_go(begun.hold, f"export {begun.export} is complete")
         return self._target
 
     # --- the parts

@@ -64,10 +64,14 @@ def open_package(target: Path, created_us: int, entries: list[Entry]) -> Package
     return DirPackage(target, entries)
 
 
-def refuse_existing(target: Path) -> None:
-    """`UserError` when the target cannot become a new package."""
+def refuse_no_folder(target: Path) -> None:
+    """`UserError` when there is nowhere to put the target."""
     if not target.parent.is_dir():
         raise UserError(f"{target.parent} is no directory; make it first, or name another --to", reason="bad-target")
+
+
+def refuse_existing(target: Path) -> None:
+    """`UserError` when something has the target's name."""
     if os.path.lexists(target):
         raise UserError(f"{target} exists already; name another --to", reason="exists")
 

@@ -16,6 +16,7 @@ from export.camera import judge_file
 from export.verifier.files import Files, Findings
 from export.verifier.verdict import verify
 from simcam.encode import LoopSpec, make_loop
+from tests.clips.test_real_footage import loaded
 from tests.evidence.signer import Authority, make_camera
 
 GOP = 10
@@ -92,3 +93,25 @@ def test_a_zip_file_moved_elsewhere_is_judged_too(recording: Recording) -> None:
     moved = target.rename(recording.root / "elsewhere.zip")
     (document,) = json.loads(Files(str(moved), Findings()).whole("manifest.json"))["streams"]
     assert judge_file(str(moved), document, Trust([authority.certificate])).verdict is Verdict.AUTHENTIC
+
+
+@pytest.mark.needs_corpus
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_footage_signed_by_the_makers_of_the_specification_stays_authentic(
+    recording: Recording, corpus: Path, codec: str
+) -> None:
+    recording.add(loaded(corpus / "signed" / f"test_signed_{codec}.mp4", fps=25), chunk_s=5)
+    target = export(recording, recording.root / "out", 0, 3600)
+    assert verify(str(target))["findings"] == []
+    report = judged(target, Trust.read([corpus / "signed" / "ca.pem"]))
+    assert report.verdict is Verdict.AUTHENTIC
+    assert report.provenance is Provenance.EXPIRED, "their certificate was valid before the test's time"
+
+
+@pytest.mark.needs_corpus
+@pytest.mark.parametrize("codec", ["h264", "h265"])
+def test_their_footage_without_signatures_says_so(recording: Recording, corpus: Path, codec: str) -> None:
+    recording.add(loaded(corpus / "signed" / f"test_{codec}.mp4", fps=25), chunk_s=5)
+    target = export(recording, recording.root / "out", 0, 3600)
+    assert verify(str(target))["findings"] == []
+    assert judged(target, Trust()).verdict is Verdict.NOT_SIGNED

@@ -144,6 +144,19 @@ def test_after_a_crash_it_goes_on_to_the_same_package(recording: Recording, name
     assert [row["what"] for row in verify(str(target))["findings"]] == expected, "the killed process signed with zeros"
 
 
+def test_a_crash_after_the_last_step_is_made_good(recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package had its name already; the journal and the hold are what is left."""
+    recording.add(video())
+    with monkeypatch.context() as patch:
+        patch.setattr("export.journal.Journal.drop", lambda self: None)
+        Job(tools(recording), request(recording.root / "out", 0, 4), keep_hold=True).run(lambda done, total: None)
+    assert (active(recording), len(visible(recording.root))) == (1, 2)
+    before = parts_of(recording.root / "out")
+    export(recording, recording.root / "out", 0, 4)
+    assert (active(recording), visible(recording.root)) == (0, ["out"])
+    assert parts_of(recording.root / "out") == before
+
+
 @pytest.mark.parametrize("by", ["SIGINT"])
 @pytest.mark.parametrize("name", ["out", "out.zip"])
 def test_cancelled_it_leaves_nothing(recording: Recording, name: str, by: str) -> None:
