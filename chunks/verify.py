@@ -15,7 +15,8 @@ from typing import Final
 
 from base.errors import DamageError
 from base.media import StreamConfig
-from chunks.directread import BUFFER_BYTES, DirectReader
+from chunks.directread import ALIGN, BUFFER_BYTES, DirectReader
+from chunks.filesystem import drop_cached
 from chunks.format import PRFT_TIME, Header, Table, pack_mfra, seed_of, unpack_seal
 from chunks.frametable import FrameTable
 from chunks.reader import read_footer, read_header
@@ -24,6 +25,7 @@ from chunks.walk import names, pread, sound_steps, walk_fragments
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 
+END_BYTES: Final = 1 << 20  # more than frame table and mfra of an hour
 Pace = Callable[[int], object]  # told how many bytes are about to be read
 FINDINGS_MAX: Final = 20
 
@@ -58,6 +60,8 @@ def verify_chunk(path: Path, upto: int | None = None, pace: Pace = lambda size: 
     """Read all of a sealed chunk, or `upto` so many bytes of one that grows; `DamageError` when its head is spoilt."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        drop_cached(handle, 0, ALIGN)  # head and end are few pages and are read through memory, which proves nothing
+        drop_cached(handle, max(0, os.fstat(handle).st_size - END_BYTES) // ALIGN * ALIGN, 0)
         header = read_header(handle, path)
         found = Verified(header.head, header.config)
         if header.mended:

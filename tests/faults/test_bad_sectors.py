@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chunks.reader import ChunkFile
+from chunks.scrubreport import read_report
 from tests import support
 from tests.faults.conftest import AT_LENGTH
 from tests.faults.device import Disk, FileSystem
@@ -30,6 +31,30 @@ def test_what_lies_in_bad_sectors_is_the_only_thing_missing(
     disk = disk_of(filesystem)
     with contextlib.closing(support.Recording(disk.root)) as recording:
         judge(disk, recording)
+
+
+@pytest.mark.at_length
+@pytest.mark.parametrize("filesystem", FILESYSTEMS)
+def test_what_memory_holds_is_no_witness(disk_of: Callable[[FileSystem], Disk], filesystem: FileSystem) -> None:
+    """All of it was just read and lies in the page cache; what the disk cannot give any more is damage all the same."""
+    disk = disk_of(filesystem)
+    with contextlib.closing(support.Recording(disk.root)) as recording:
+        recording.add(support.video(), repeat=15, chunk_s=30.0, fragment_90k=45_000)
+        recording.flush()
+        disk.sync()
+        assert len(played(recording.root)) == len(recording.pictures)
+        path = recording.chunk_paths()[0]
+        middle = int(ChunkFile(path).table().offset[9])
+        for at, found in ((0, "head"), (middle, "cannot give"), (path.stat().st_size - 1, "frame table")):
+            where = disk.place(path, at) // 512 * 512
+            disk.eio(where, where + 512, "reads")
+            scrub(recording)
+            report = read_report(recording.volume.root)
+            told = [one.what for one in report.damage] + report.findings
+            assert any(found in one for one in told), (at, told)
+            disk.well()
+            scrub(recording)
+            assert damage_gaps(recording) == []
 
 
 @pytest.mark.at_length
