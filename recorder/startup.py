@@ -23,7 +23,7 @@ from typing import Final
 import structlog
 
 from base.clock import wall_us
-from base.errors import DamageError, KeyreelError, NotFound
+from base.errors import DamageError, KeyreelError, NotFound, VolumeError
 from base.status import RecoveryStatus
 from base.units import utc
 from chunks.filesystem import SYNCFS_PROVES, syncfs
@@ -43,6 +43,7 @@ READERS: Final = 8  # torn chunks read at a time; each waits for the disk more t
 UNKNOWN_MIN: Final = 64  # so many chunks beyond the index, or NEWEST of each stream, a start waits for
 COMMIT_WAIT_S: Final = 10.0
 END_WAIT_S: Final = 2.0
+AGAIN_S: Final = 30.0  # until a chunk that the disk refused to seal is tried again
 # While a volume is away, files on it may have numbers that the index never saw; so many are left out for them.
 SEQUENCES_AWAY: Final = 1 << 10
 
@@ -105,7 +106,9 @@ class Past:
             log.info("took in chunks of an earlier process", volume=str(volume.root), chunks=len(torn))
         if beside:
             name = f"tend {volume.root}"
-            thread = threading.Thread(target=self._tend, args=(volume, torn, is_whole, found), name=name, daemon=True)
+            thread = threading.Thread(
+                target=self._tend_beside, args=(volume, torn, is_whole, found), name=name, daemon=True
+            )
             self._tending = [one for one in self._tending if one.is_alive()] + [thread]
             thread.start()
         else:
@@ -242,20 +245,31 @@ class Past:
 
     # -- beside the recording -----------------------------------------------------------------------------------------
 
-    def _tend(self, volume: Volume, torn: list[Torn], is_whole: bool, found: RecoveryStatus) -> None:
-        """Cut and seal what is torn, then look for chunks that an index commit has missed."""
+    def _tend(self, volume: Volume, torn: list[Torn], is_whole: bool, found: RecoveryStatus) -> list[Torn]:
+        """Cut and seal what is torn, then look for chunks that an index commit has missed; what the disk refused."""
+        left: list[Torn] = []
         try:
             for one in torn:
                 if self._ended.is_set():
-                    return
-                self._finish(one, found)
+                    return []
+                if not self._finish(one, found):
+                    left.append(one)
             if is_whole:
                 self._find_missed(volume, found)
             found.done = True
         except Exception:
             log.exception("tending a volume ended early; the next start goes on", volume=str(volume.root))
+        return left
 
-    def _finish(self, one: Torn, found: RecoveryStatus) -> None:
+    def _tend_beside(self, volume: Volume, torn: list[Torn], is_whole: bool, found: RecoveryStatus) -> None:
+        """The same, again and again for what the disk refuses, until the volume is taken back anew."""
+        left = self._tend(volume, torn, is_whole, found)
+        while left and not self._ended.wait(AGAIN_S) and self.recoveries.get(volume.id) is found:
+            found.failed -= len(left)
+            left = self._tend(volume, left, False, found)
+
+    def _finish(self, one: Torn, found: RecoveryStatus) -> bool:
+        """False when the disk refuses, which may pass; what is damaged stays so."""
         try:
             if one.row is None and _is_empty(one):
                 with self._index.read() as snapshot:
@@ -263,19 +277,20 @@ class Past:
                 if not known:
                     log.warning("a chunk of which nothing counts is kept aside", path=str(set_aside(one.path)))
                     found.aside += 1
-                    return
+                    return True
             done = recover(one.path, one.known, one.bounds)
         except FileNotFoundError:
-            return
+            return True
         except (KeyreelError, OSError) as error:
             log.error("a chunk could not be sealed; it is left as it is", path=str(one.path), error=str(error))
             found.failed += 1
-            return
+            return not isinstance(error, (VolumeError, OSError))
         found.sealed += 1
         found.cut_bytes += done.cut_bytes
         if done.cut_bytes:
             log.warning("torn tail cut into a side file", path=str(one.path), cut_bytes=done.cut_bytes)
         self._committer.submit(done.records)
+        return True
 
     def _find_missed(self, volume: Volume, found: RecoveryStatus) -> None:
         """Files between the oldest and the newest chunk of a stream that have no row: read them in."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from chunks.records import GapCause, StoredRecord
+from chunks.recover import Bounds, Recovered
 from chunks.volume import Volume
 from index import ChunkRow, Index
 from index.check import check
+from recorder import startup
 from recorder.committer import Committer
 from recorder.startup import Past
 from tests.chunks.media import START_US, Media
@@ -53,6 +58,38 @@ def test_open_chunks_are_known_before_and_sealed_beside(tmp_path: Path, media: C
         assert _open_chunks(index) == []
     settle(tmp_path, [volume])
     assert len(list(volume.root.glob("*/*/*.torn-*"))) == 20
+
+
+def test_what_the_disk_refuses_to_seal_is_tried_again(
+    tmp_path: Path, media: Callable[..., Media], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails now and then: else what lies beyond the bytes that count would stay until the next start."""
+    refused: set[Path] = set()
+
+    def recover(path: Path, known: int, bounds: Bounds) -> Recovered:
+        if path not in refused:
+            refused.add(path)
+            raise OSError(errno.EIO, "for a test")
+        return real(path, known, bounds)
+
+    real = startup.recover
+    monkeypatch.setattr(startup, "recover", recover)
+    monkeypatch.setattr(startup, "AGAIN_S", 0.05)
+    volume = write_chunks(tmp_path, media(), streams=3, told=1)
+    with Index.open(tmp_path / "index") as index:
+        committer = Committer(index)
+        committer.start()
+        past = Past(index, committer)
+        past.settle(volume, {}, beside=True)
+        deadline = time.monotonic() + 20
+        while _open_chunks(index) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        past.end()
+        committer.stop()
+        assert _open_chunks(index) == []
+        [told_of] = past.recoveries.values()
+        assert (told_of.sealed, told_of.failed, told_of.done) == (3, 0, True)
+    assert len(refused) == 3
 
 
 def test_a_chunk_that_a_failed_commit_missed_is_found(tmp_path: Path, media: Callable[..., Media]) -> None:
