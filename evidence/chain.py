@@ -8,7 +8,7 @@ which were valid when.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from evidence.ledger import NO_HASH, Chunk, Entry, Head, Ledger, Opened, signed_bytes
 
@@ -110,7 +110,17 @@ class ChunkClaim:
     sequence: int
     opening: bytes
     opened: Opened | None = None
+    opened_number: int = -1  # of its entry
     roots: list[tuple[int, Chunk]] = field(default_factory=list)  # with the entry's number
+
+    def signed(self, upto: int) -> ChunkClaim:
+        """What of it stands in entries up to this number: of a chain that is signed so far, what is to be believed."""
+        is_signed = 0 <= self.opened_number <= upto
+        roots = [(number, root) for number, root in self.roots if number <= upto]
+        return replace(
+            self, opened=self.opened if is_signed else None, opened_number=self.opened_number if is_signed else -1,
+            roots=roots,
+        )  # fmt: skip
 
     @property
     def covered(self) -> int:
@@ -131,7 +141,7 @@ def claims(entries: Iterable[Entry], found: dict[bytes, ChunkClaim] | None = Non
         if isinstance(said, Opened | Chunk):
             claim = found.setdefault(said.opening, ChunkClaim(said.sequence, said.opening))
             if isinstance(said, Opened):
-                claim.opened = said
+                claim.opened, claim.opened_number = said, entry.number
             else:
                 claim.roots.append((entry.number, said))
     return found

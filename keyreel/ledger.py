@@ -1,7 +1,8 @@
 """`keyreel ledger`: read a stream's ledger, and hold ledgers, signatures and chunk files against one another.
 
-Kept true: nothing is written; every chunk that is there gets a verdict, also one that no ledger speaks of; a chunk that
-is gone is told as deleted when there is a deletion record of it, else as missing.
+Kept true: nothing is written; only what a good signature covers is believed; every chunk that is there gets a verdict,
+also one that no ledger speaks of; a chunk that is gone is told as deleted when there is a deletion record of it, else
+as missing.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def verify_stream(datadir: DataDir, keys: Keys, name: str, with_chunks: bool) ->
     for entries in _entries(datadir.ledger_path / name, result):
         prove(entries, keys.check_signature, result.proven)
         claims(entries, said)
+    said = {opening: claim.signed(result.proven.signed_upto) for opening, claim in said.items()}
     if with_chunks:
         present = dict(_chunk_files(datadir.volumes, name))
         _verify_chunks(result, said, present)
@@ -174,6 +176,7 @@ def _report(one: Verified) -> dict[str, Any]:
     proven = one.proven
     return {
         "stream": one.stream, "sound": one.sound, "entries": proven.entries, "heads": proven.heads,
+        "entries_not_signed": (proven.last if proven.last is not None else -1) - max(proven.signed_upto, -1),
         "signed_until": format_time(proven.signed_until_us) if proven.signed_until_us else None,
         "chunks": one.chunks, "fragments": one.fragments, "fragments_proven": one.fragments_proven,
         "fragments_not_covered": one.fragments_not_covered, "chunks_deleted": one.chunks_deleted,

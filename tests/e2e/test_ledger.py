@@ -15,9 +15,23 @@ from chunks.format import seed_of
 from chunks.reader import ChunkFile
 from evidence.files import ledger_files, read_ledger
 from evidence.keys import Keys
-from evidence.ledger import Chunk, ChunkState, ClockNote, Content, Epoch, GapNote, Head, Ledger, Opened, Session
+from evidence.ledger import (
+    Chunk,
+    ChunkState,
+    ClockNote,
+    Content,
+    Entry,
+    Epoch,
+    GapNote,
+    Head,
+    Ledger,
+    Opened,
+    Session,
+    pack_entry,
+    read_entries,
+)
 from index.deletions import Deletion, DeletionLog, deletions_path
-from keyreel.ledger import verify_stream
+from keyreel.ledger import Verified, verify_stream
 from native.crc import crc32c
 from native.moof import SEAL_SIZE
 from simcam.encode import LoopSpec
@@ -101,9 +115,23 @@ def _forge(path: Path) -> None:
         os.pwrite(file.fileno(), data, offset)
 
 
-def _findings(one: Node) -> list[str]:
+def _unsigned(data: bytes) -> bytes:
+    """The same without heads, chained anew."""
+    made: list[Entry] = []
+    for entry in read_entries(data):
+        if not isinstance(entry.content, Head):
+            previous = made[-1].hash if made else bytes(32)
+            made.append(pack_entry(len(made), entry.time_us, previous, entry.content))
+    return b"".join(entry.raw for entry in made)
+
+
+def _verified(one: Node) -> Verified:
     datadir = DataDir.open(one.data)
-    result = verify_stream(datadir, Keys.open(datadir.keys_path), STREAM, with_chunks=True)
+    return verify_stream(datadir, Keys.open(datadir.keys_path), STREAM, with_chunks=True)
+
+
+def _findings(one: Node) -> list[str]:
+    result = _verified(one)
     return [*(found.what for found in result.proven.findings), *result.findings]
 
 
@@ -129,6 +157,9 @@ def _check_tampering(one: Node) -> None:
     for changed in (b"".join(whole[:3] + whole[4:]), b"".join([*whole[:4], whole[3], *whole[4:]])):
         ledger.write_bytes(changed)
         assert _findings(one)
+    ledger.write_bytes(_unsigned(data))
+    result = _verified(one)
+    assert (result.fragments_proven, result.proven.signed_upto) == (0, -1)  # a chain of hashes anyone can make
     ledger.write_bytes(data)
     register = one.data / "keys" / "keys.json"
     register.write_text(register.read_text().replace('"made_us": 1', '"made_us": 9'))

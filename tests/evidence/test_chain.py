@@ -132,3 +132,16 @@ def test_claims_are_gathered_by_opening() -> None:
     assert found[one].covered == 9
     assert found[two].covered == 3  # 4 is under no root
     assert [number for number, _ in found[one].roots] == [1, 3, 4]
+    assert found[one].signed(3).covered == 7
+    assert found[one].signed(0).covered == 0
+    assert found[one].signed(9).opened is None
+
+
+def test_a_claim_is_believed_as_far_as_it_is_signed() -> None:
+    said = claims(chained(contents()))
+    (claim,) = said.values()
+    assert (claim.opened_number, claim.covered) == (4, 7)
+    assert claim.signed(3).opened is None
+    assert claim.signed(4).opened == claim.opened
+    assert claim.signed(4).covered == 0
+    assert claim.signed(5) == claim

@@ -14,9 +14,11 @@ import pytest
 from base.clock import SystemClock
 from base.config import load
 from base.datadir import DataDir
+from base.errors import VolumeError
+from chunks.reader import head_of
 from chunks.records import ChunkOpened, StoredRecord
 from chunks.volume import Volume
-from chunks.writer import VolumeWriter
+from chunks.writer import OpenChunk, VolumeWriter
 from evidence.chain import Proven, claims, prove
 from evidence.files import read_ledger
 from evidence.keys import Keys
@@ -58,10 +60,14 @@ class Rig:
         stored = StoredClock(SystemClock())
         self.ledgers.start(stored, lambda: {self.volume.id: self.volume.root}, lambda stream: 0)
         self.writer = VolumeWriter(
-            self.volume, on_commit=self.records.extend, on_failure=lambda error, chunks: None, sync_interval_s=0.05,
+            self.volume, on_commit=self.records.extend, on_failure=self._failed, sync_interval_s=0.05,
             witness=self.ledgers.witness,
         )  # fmt: skip
         self.writer.start()
+
+    def _failed(self, error: VolumeError, chunks: list[OpenChunk]) -> None:
+        self.told = {chunk.path: chunk.durable_size for chunk in chunks}
+        self.ledgers.volume_failed(self.volume.id)
 
     def record(self, *, seal: bool = True) -> None:
         """One chunk of real fragments; its head has an opening of its own."""
@@ -165,6 +171,32 @@ def test_a_ledger_goes_on_over_restarts(rig: Rig) -> None:
     assert proven.sound
     assert proven.heads >= 3
     assert rig.check_chunks() >= 3 * 10
+
+
+def test_a_failed_volume_ends_its_chunks_at_what_was_told(rig: Rig) -> None:
+    from chunks.recover import Bounds, recover
+
+    rig.record(seal=False)
+    until(lambda: rig.records and rig.writer.queue_bytes == 0)
+    rig.record(seal=False)
+    rig.writer.refuse(VolumeError("it left", reason="missing"))
+    until(lambda: rig.folder.exists() and any(isinstance(one, Chunk) for one in rig.entries()))
+    rig.end()
+    for path, size in rig.told.items():
+        if path.exists() and size:
+            recover(path, 0, Bounds(size))  # what a slot does when the volume is back
+    said = claims(read_ledger(rig.folder))
+    proofs = [prove_chunk(path, said[one]) for path in rig.told if path.exists() and (one := _opening(path)) in said]
+    assert proofs
+    assert all(proof.sound and proof.proven == proof.fragments for proof in proofs)
+    states = {one.state for one in rig.entries() if isinstance(one, Chunk)}
+    assert states == {ChunkState.GIVEN_UP}
+    assert rig.proven().sound
+
+
+def _opening(path: Path) -> bytes:
+    found = head_of(path)
+    return found.opening if found is not None else b""
 
 
 def test_what_a_crash_left_uncovered_is_read_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
