@@ -19,6 +19,7 @@ import structlog
 
 from base.clock import wall_us
 from base.errors import DamageError, KeyreelError
+from base.priority import LAST, give_way_at_disk
 from base.status import ScrubStatus
 from base.units import US
 from chunks.directread import DirectReader
@@ -121,6 +122,7 @@ class VolumeScrub:
     # -- the thread's own ---------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        give_way_at_disk(LAST)
         self._report = read_report(self._volume.root)
         self._tell()
         while not self.ended.wait(LOOK_S):
