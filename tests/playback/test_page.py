@@ -229,6 +229,22 @@ async def test_the_timeline_chooses_by_pointer_and_zooms_by_wheel_and_key(node: 
         await page.wait_for_function(f"before => ({span})() > before", arg=wheeled)
 
 
+async def test_a_mark_is_dragged_on_the_ruler(node: Node, browser: Any) -> None:
+    at_us = await settled_us(node, "gate.main")
+    marked = f"&in={format_time(at_us - 20 * US)}&out={format_time(at_us)}"
+    async with opened(
+        browser, node, address("playback", "gate.main", at_us=at_us - 5 * US, span_s=60) + marked
+    ) as page:
+        box = await page.locator("#timeline").bounding_box()
+        from_x = box["x"] + box["width"] * 35 / 60  # the view's middle is the moment, the mark is 5 s after it
+        await page.mouse.move(from_x, box["y"] + 6)
+        await page.mouse.down()
+        await page.mouse.move(from_x + box["width"] / 60, box["y"] + 6, steps=4)
+        await page.mouse.up()
+        moved = "() => (Date.parse(new URLSearchParams(location.hash.split('?')[1]).get('out')) - %f) / 1000"
+        await page.wait_for_function(f"() => Math.abs(({moved % (at_us / 1000)})() - 1) < 0.2", timeout=LONG_MS)
+
+
 async def test_hovering_shows_time_cause_and_a_picture(node: Node, browser: Any) -> None:
     from playwright.async_api import expect
 
@@ -411,6 +427,11 @@ async def test_a_gap_shows_its_cause_while_the_others_go_on(node: Node, browser:
         await expect(yard).to_contain_text("disabled", timeout=LONG_MS)
         await expect(page.locator('.tile-body[data-live="live"]').first).to_be_visible(timeout=LONG_MS)
 
+        async def long_enough() -> bool:
+            return wall_us() > gap_us + 3 * US
+
+        await until(long_enough, 10, "an absence of some seconds")
+
         async def both_again() -> bool:
             told = await node.streams()
             safe_us = min(parse_time(told[name]["durable_until"]) for name in ("gate.main", "yard.main"))
@@ -424,9 +445,13 @@ async def test_a_gap_shows_its_cause_while_the_others_go_on(node: Node, browser:
         await expect(yard).to_contain_text("recording was stopped", timeout=LONG_MS)
         await shows(page, "gate.main", moment_us=gap_us)
         await page.keyboard.press("Space")
-        moves = "document.querySelector('.player[data-stream=\"gate.main\"] video').currentTime"
-        await page.wait_for_function(f"since => {moves} > since + 0.5", arg=await page.evaluate(moves), timeout=LONG_MS)
-        await expect(yard).to_contain_text("recording was stopped")
+        seen = """async () => {
+          const tile = (name) => document.querySelector(`.player[data-stream="${name}"]`);
+          const video = tile('gate.main').querySelector('video'), since = video.currentTime;
+          while (video.currentTime < since + 0.5) await new Promise(requestAnimationFrame);
+          return [tile('gate.main').dataset.state, tile('yard.main').dataset.state];
+        }"""
+        assert await page.evaluate(seen) == ["ready", "gap"]
 
 
 async def test_pages_fit_wide_and_on_a_phone(node: Node, browser: Any, tmp_path: Path) -> None:
@@ -464,27 +489,6 @@ async def test_pages_fit_wide_and_on_a_phone(node: Node, browser: Any, tmp_path:
             keep_picture(picture, (IMAGES if SHOTS else tmp_path) / f"page-{name}.webp")
 
 
-async def test_the_page_goes_on_when_the_node_comes_back(browser: Any, tmp_path: Path) -> None:
-    from playwright.async_api import expect
-
-    async with (
-        recording_node(tmp_path / "data", CAMERAS[:1]) as (node, _),
-        opened(browser, node, "#/wall?streams=gate.main") as page,
-    ):
-        live = page.locator('.tile-body[data-live="live"]')
-        await expect(live).to_have_count(1, timeout=LONG_MS)
-        node.kill()
-        await expect(page.locator("#node")).to_contain_text("No answer", timeout=LONG_MS)
-        await expect(page.locator(".tile")).to_contain_text("trying again", timeout=LONG_MS)
-        await node.start()
-        await expect(page.locator("#node .long")).to_have_text("1 of 1 streams recording", timeout=30_000)
-        await expect(live).to_have_count(1, timeout=30_000)
-        began = await page.evaluate("document.querySelector('video').currentTime")
-        await page.wait_for_function(
-            "since => document.querySelector('video').currentTime > since + 0.5", arg=began, timeout=LONG_MS
-        )
-
-
 async def test_the_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
     from playwright.async_api import expect
 
@@ -503,3 +507,33 @@ async def test_the_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None
             await expect(page.locator("#node .long")).to_have_text("0 of 0 streams recording", timeout=LONG_MS)
     finally:
         node.kill()
+
+
+async def test_the_page_goes_on_when_the_node_comes_back(node: Node, browser: Any) -> None:
+    from playwright.async_api import expect
+
+    async with opened(browser, node, "#/wall?streams=gate.main") as page:
+        live = page.locator('.tile-body[data-live="live"]')
+        await expect(live).to_have_count(1, timeout=LONG_MS)
+        at_us = await settled_us(node, "gate.main")
+        recorded = await page.context.new_page()
+        await recorded.goto(page.url.partition("#")[0] + address("playback", "gate.main", at_us=at_us))
+        await shows(recorded, "gate.main", moment_us=at_us)
+        node.kill()
+        await recorded.keyboard.press("ArrowRight")  # what is here stays usable
+        await shows(recorded, "gate.main", moment_us=at_us + US // FPS)
+        await recorded.locator("#moment").fill("-1h")
+        await recorded.locator("#moment").press("Enter")
+        await expect(recorded.locator(".player")).to_contain_text("No answer", timeout=LONG_MS)
+        await expect(page.locator("#node")).to_contain_text("No answer", timeout=LONG_MS)
+        await expect(page.locator(".tile")).to_contain_text("trying again", timeout=LONG_MS)
+        await node.start()
+        await expect(page.locator("#node .long")).to_have_text("4 of 4 streams recording", timeout=30_000)
+        await recorded.locator("#moment").fill("+1h")
+        await recorded.locator("#moment").press("Enter")
+        await shows(recorded, "gate.main", moment_us=at_us)
+        await expect(live).to_have_count(1, timeout=30_000)
+        began = await page.evaluate("document.querySelector('video').currentTime")
+        await page.wait_for_function(
+            "since => document.querySelector('video').currentTime > since + 0.5", arg=began, timeout=LONG_MS
+        )

@@ -34,6 +34,7 @@ export class LiveView {
   private feed: HlsFeed | null = null;
 
   constructor(private readonly video: HTMLVideoElement, private readonly name: string) {
+    video.onerror = () => { this.socket?.close(); }; // nothing more is played: the next connection begins anew
     if (window.MediaSource) this.connect(this.serial);
     else this.playNatively();
   }
@@ -43,6 +44,7 @@ export class LiveView {
 
   stop(): void {
     this.serial += 1;
+    this.video.onerror = null;
     clearTimeout(this.timer);
     this.socket?.close();
     this.feed?.stop();

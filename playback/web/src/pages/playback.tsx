@@ -28,6 +28,7 @@ const FEW = 8;
 const WAIT_MAX_MS = 4000;
 const EDGE_MS = 3000;
 const HEAD_MS = 80;
+const HIDDEN_MS = 2000; // between two frames of the screen
 const TELL_MS = 1000;
 const EXACT_MS = 60;
 
@@ -166,9 +167,12 @@ function useLoop(master: Master, players: Map<string, Player>, { live, head, vie
     let frame = 0;
     let waitingSince = 0;
     let told = 0;
+    let last = { time: performance.now(), at: master.at() };
     const step = (time: number) => {
       frame = requestAnimationFrame(step);
       if (live.peek()) return;
+      if (master.moving && time - last.time > HIDDEN_MS) master.seek(last.at); // nobody saw it: the clock stood meanwhile
+      last = { time, at: master.at() };
       const rate = master.rate.peek();
       const at = master.at();
       for (const player of players.values()) player.tick(at, master.moving, rate);

@@ -55,7 +55,7 @@ export class Stills {
       if (this.ending.signal.aborted) return;
       this.nextAt = performance.now() + 1500;
       if (error instanceof Problem && error.status === 404) await this.absences.learn(at, this.ending.signal).catch(() => {});
-      else this.state.value = { kind: "error", text: error instanceof Error ? error.message : String(error) };
+      else this.state.value = { kind: "error", text: error instanceof Error && !(error instanceof TypeError) ? error.message : "" };
     }
   }
 }

@@ -17,6 +17,7 @@ import { Trick } from "./trick";
 
 const t = words({
   loading: ["Loading…", "Đang tải…"],
+  lost: ["No answer, trying again…", "Không có trả lời, đang thử lại…"],
   gap: ["Nothing recorded here", "Không có bản ghi ở đây"],
   none: ["nothing is declared", "không có khai báo"],
   edge: ["This moment is still to come", "Chưa tới thời điểm này"],
@@ -105,7 +106,7 @@ export function PlayerTile(shown: Shown) {
     <img class={`picture still${dim ? " dim" : ""}`} ref={image} alt="" hidden={mode !== "stills"} />
     {kind === "loading" && <span class="busy" role="img" aria-label={t("loading")} />}
     {absence && <p class="tile-note alone">{absence.cause === "edge" ? t("edge") : <><b>{t("gap")}</b>{why(absence)}</>}</p>}
-    {state.value.kind === "error" && <p class="tile-note alone">{state.value.text}</p>}
+    {state.value.kind === "error" && <p class="tile-note alone">{state.value.text || t("lost")}</p>}
     {kind === "unplayable" && <p class="tile-note alone">{t("refused")}</p>}
     <div class="tile-head">
       <span class="tile-name">{stream}</span>

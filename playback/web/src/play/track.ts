@@ -23,6 +23,7 @@ const JUMP_S = 0.3; // further off than this, an element is set; closer, it is b
 const EXACT_S = 0.008;
 const BEND_MAX = 0.25;
 const RETRY_MS = 1500;
+const KEPT_SHORT = 4 * SECOND; // when the browser's memory for one element is full
 const HAIR_S = 0.0004; // a seek rounds to microseconds, and must not fall before the picture
 
 interface Held { piece: Piece; start: number; end: number; offset: number; pictures: Pictures; scale: number }
@@ -32,8 +33,9 @@ export class Track {
   /** Wall time of the picture on screen, ms; exact when it was asked for. */
   readonly shown = signal<number | null>(null);
   drift = 0;
-  private readonly media = new MediaSource();
-  private readonly url = URL.createObjectURL(this.media);
+  private media = new MediaSource();
+  private url = URL.createObjectURL(this.media);
+  private failures = 0;
   private buffer: SourceBuffer | null = null;
   private init: Init | null = null;
   private held: Held[] = [];
@@ -47,10 +49,27 @@ export class Track {
   constructor(readonly name: string, readonly video: HTMLVideoElement, private readonly source: Source) {
     this.absences = new Absences(name);
     video.src = this.url;
+    video.addEventListener("error", this.startOver);
   }
+
+  /** After an error an element plays nothing more: it begins anew, each time a little later. */
+  private readonly startOver = (): void => {
+    if (this.ended) return;
+    this.working?.abort();
+    this.failures += 1;
+    this.retryAt = performance.now() + RETRY_MS * this.failures;
+    this.state.value = { kind: "error", text: this.video.error?.message ?? "" };
+    this.held = [];
+    this.buffer = this.init = null;
+    URL.revokeObjectURL(this.url);
+    this.media = new MediaSource();
+    this.url = URL.createObjectURL(this.media);
+    this.video.src = this.url;
+  };
 
   stop(): void {
     this.ended = true;
+    this.video.removeEventListener("error", this.startOver);
     this.working?.abort();
     this.video.pause();
     this.video.removeAttribute("src");
@@ -145,7 +164,9 @@ export class Track {
     }
     const shownAt = moving ? video.currentTime * SECOND : this.onScreen(held, at);
     this.shown.value = !moving && this.exact?.at === at ? this.exact.wall : this.wallOf(held, this.pictureAt(held, shownAt));
-    this.say(video.readyState >= 2 && !(video.seeking && !moving) ? { kind: "ready" } : { kind: "loading" });
+    const ready = video.readyState >= 2 && !(video.seeking && !moving);
+    if (ready && moving) this.failures = 0;
+    this.say(ready ? { kind: "ready" } : { kind: "loading" });
   }
 
   private stand(at: number): void {
@@ -202,7 +223,8 @@ export class Track {
     this.retryAt = performance.now() + RETRY_MS;
     if (error instanceof Problem && error.reason === "no-footage") return;
     if (this.state.peek().kind !== "unplayable" && !this.heldAt(at)) {
-      this.state.value = { kind: "error", text: error instanceof Error ? error.message : String(error) };
+      // fetch throws a TypeError in the browser's words when nobody answers
+      this.state.value = { kind: "error", text: error instanceof Error && !(error instanceof TypeError) ? error.message : "" };
     }
   }
 
@@ -214,7 +236,12 @@ export class Track {
     const offset = start / SECOND - pictures.ticks[0]! / init.scale;
     await this.trim(buffer, at);
     buffer.timestampOffset = offset;
-    await this.done(buffer, () => buffer.appendBuffer(media));
+    try {
+      await this.done(buffer, () => buffer.appendBuffer(media));
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "QuotaExceededError") await this.trim(buffer, at, KEPT_SHORT);
+      throw error;
+    }
     const end = Math.max((pictures.end / init.scale + offset) * SECOND, piece.end);
     this.held.push({ piece, start: Math.min(start, piece.start), end, offset, pictures, scale: init.scale });
     this.held.sort((a, b) => a.start - b.start);
@@ -235,8 +262,8 @@ export class Track {
     return this.buffer;
   }
 
-  private async trim(buffer: SourceBuffer, at: number): Promise<void> {
-    const kept = this.held.filter((one) => one.end > at - KEPT && one.start < at + 4 * AHEAD);
+  private async trim(buffer: SourceBuffer, at: number, keep = KEPT): Promise<void> {
+    const kept = this.held.filter((one) => one.end > at - keep && one.start < at + (keep === KEPT ? 4 * AHEAD : keep));
     const gone = this.held.filter((one) => !kept.includes(one));
     this.held = kept;
     for (const one of gone) await this.done(buffer, () => buffer.remove(one.start / SECOND, one.end / SECOND));

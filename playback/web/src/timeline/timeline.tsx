@@ -13,6 +13,7 @@ import { Hover } from "./hover";
 import { clampView, type View, zoomed } from "./scale";
 
 const CLICK_PX = 4;
+const GRIP_PX = 9; // around a mark's flag on the ruler
 const FIND_FROM = 8;
 const RENEW_MS = 4000;
 const PIXELS_MIN = 300;
@@ -94,7 +95,7 @@ export function Timeline(props: Shown) {
     y < RULER_PX ? null : latest.current.names[Math.floor((y - RULER_PX + scroller.current!.scrollTop) / ROW_PX)] ?? null;
 
   useEffect(() => attachWheel(canvas.current!, view, place), []);
-  usePointers(canvas, { view, hover, place, moment, streamAt, onSeek: (ms, stream) => latest.current.onSeek(ms, stream) });
+  usePointers(canvas, { view, hover, marks, place, moment, streamAt, onSeek: (ms, stream) => latest.current.onSeek(ms, stream) });
 
   const current = head.value;
   return <section class="timeline" aria-label={t("timeline")}>
@@ -123,6 +124,11 @@ export function Timeline(props: Shown) {
   </section>;
 }
 
+/** A mark is dragged up to the other one, not past it. */
+function draggedMark({ start, end }: Marks, which: "start" | "end", to: number): Marks {
+  return which === "start" ? { start: Math.min(to, (end ?? Infinity) - 1), end } : { start, end: Math.max(to, (start ?? -Infinity) + 1) };
+}
+
 type Place = (event: { clientX: number; clientY: number }) => { x: number; y: number; width: number };
 
 /** Wheel: zoom around the pointer; with shift or sideways: pan. */
@@ -146,6 +152,7 @@ function attachWheel(canvas: HTMLCanvasElement, view: Signal<View>, place: Place
 }
 
 interface Pointing {
+  marks: Signal<Marks>;
   view: Signal<View>;
   hover: Signal<{ x: number; y: number } | null>;
   place: Place;
@@ -154,24 +161,30 @@ interface Pointing {
   onSeek: (ms: number, stream: string | null) => void;
 }
 
-/** One pointer: a click seeks, a drag pans, on the ruler it scrubs. Two: pinch. */
-function usePointers(canvas: { current: HTMLCanvasElement | null }, { view, hover, place, moment, streamAt, onSeek }: Pointing): void {
+/** One pointer: a click seeks, a drag pans, on the ruler it scrubs or takes a mark along. Two: pinch. */
+function usePointers(canvas: { current: HTMLCanvasElement | null }, { view, hover, marks, place, moment, streamAt, onSeek }: Pointing): void {
   useEffect(() => {
     const element = canvas.current!;
     const down = new Map<number, number>();
-    let began: { x: number; view: View; ruler: boolean; moved: boolean } | null = null;
+    let began: { x: number; view: View; ruler: boolean; mark: "start" | "end" | null; moved: boolean } | null = null;
     let pinch: { apart: number; view: View } | null = null;
+    const gripped = (x: number, y: number, width: number): "start" | "end" | null => {
+      const { start, end } = view.peek();
+      const near = (mark: number | null) => mark !== null && y < RULER_PX && Math.abs(((mark - start) / (end - start)) * width - x) < GRIP_PX;
+      return near(marks.peek().start) ? "start" : near(marks.peek().end) ? "end" : null;
+    };
     const press = (event: PointerEvent) => {
       if (event.button) return;
-      const { x, y } = place(event);
+      const { x, y, width } = place(event);
       element.setPointerCapture(event.pointerId);
       down.set(event.pointerId, x);
-      began = { x, view: view.peek(), ruler: y < RULER_PX, moved: down.size > 1 };
+      began = { x, view: view.peek(), ruler: y < RULER_PX, mark: gripped(x, y, width), moved: down.size > 1 };
       const [a, b] = [...down.values()];
       pinch = b === undefined ? null : { apart: Math.max(20, Math.abs(a! - b)), view: view.peek() };
     };
     const move = (event: PointerEvent) => {
       const { x, y, width } = place(event);
+      element.style.cursor = began?.mark || gripped(x, y, width) ? "ew-resize" : "";
       hover.value = event.pointerType === "mouse" && !down.size ? { x, y } : null;
       if (!down.has(event.pointerId) || !began) return;
       down.set(event.pointerId, x);
@@ -183,6 +196,7 @@ function usePointers(canvas: { current: HTMLCanvasElement | null }, { view, hove
       }
       if (Math.abs(x - began.x) > CLICK_PX) began.moved = true;
       if (!began.moved) return;
+      if (began.mark) { marks.value = draggedMark(marks.peek(), began.mark, moment(x, width)); return; }
       if (began.ruler) { onSeek(moment(x, width), null); return; }
       const by = ((began.x - x) / width) * (began.view.end - began.view.start);
       view.value = clampView(began.view.start + by, began.view.end + by, now());
