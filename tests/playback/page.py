@@ -14,10 +14,13 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from base.clock import wall_us
+from base.units import US, format_time, parse_time
 from simcam.draw import _GLYPHS, _text
 from simcam.server import SimcamServer
 from simcam.spec import CameraSpec
-from tests.e2e.node import Node
+from simcam.stamps import parse_stamp
+from tests.e2e.node import Node, until
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = ROOT / "playback" / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -25,6 +28,14 @@ IMAGES = ROOT / "docs" / "images"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 DIGITS = "0123456789"
+LOOP_PICTURES = 250  # 10 s of 25 a second
+LONG_MS = 20_000
+LISTED_US = 7 * US  # HLS lists a segment of 4 s when the next one has begun
+NEEDED_US = LISTED_US + 4 * US
+READY = """([names, moment]) => names.every((name) => {
+  const tile = document.querySelector(`.player[data-stream="${name}"]`);
+  return tile && tile.dataset.state === 'ready' && (!moment || Math.abs(Number(tile.dataset.moment) - moment) < 1000);
+})"""
 
 
 @asynccontextmanager
@@ -125,3 +136,45 @@ def keep_picture(png: bytes, path: Path) -> None:
         stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "bgra"
         out.mux(stream.encode(picture.reformat(format="bgra")))
         out.mux(stream.encode(None))
+
+
+def address(page: str, *streams: str, at_us: int | None = None, span_s: float | None = None) -> str:
+    words = [f"streams={','.join(streams)}"]
+    words += [f"at={format_time(at_us)}"] if at_us is not None else []
+    words += [f"span={span_s}"] if span_s is not None else []
+    return f"#/{page}?{'&'.join(words)}"
+
+
+async def shows(page: Any, *streams: str, moment_us: int | None = None) -> None:
+    """Wait until these streams have the picture of the moment on screen."""
+    await page.wait_for_function(READY, arg=[list(streams), moment_us and moment_us / 1000], timeout=LONG_MS)
+    await page.wait_for_timeout(250)  # the exact picture is asked for once nothing moves
+
+
+async def number_recorded(node: Node, stream: str, at_us: int) -> int:
+    """The number of the picture of a moment: the last one that PyAV decodes of a clip up to it, or by its stamp."""
+    query = {"start": format_time(at_us - US), "end": format_time(at_us + 1), "tracks": "video"}
+    status, clip = await node.get(f"/streams/{stream}/clip.mp4", **query)
+    assert status == 200
+    with av.open(io.BytesIO(clip)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        stamp = parse_stamp(bytes(packets[-1]), "h264")
+        container.seek(0)
+        *_, last = container.decode(video=0)
+    number = burned_number(last.to_ndarray(format="gray"))
+    assert stream == "dock.main" or (stamp and stamp.sequence % LOOP_PICTURES == number), "stamps are in decoding order"
+    return number
+
+
+async def settled_us(node: Node, *streams: str) -> int:
+    """A moment that every stream has, with some seconds around it."""
+    now_us = wall_us()
+    query = {"start": format_time(now_us - 3600 * US), "end": format_time(now_us)}
+
+    async def enough() -> int | None:
+        found = [(await node.get(f"/streams/{name}/timeline", **query))[1] for name in streams]
+        first_us = max(parse_time(one["spans"][0]["start"]) for one in found)
+        last_us = min(parse_time(one["durable_until"]) for one in found)
+        return last_us - LISTED_US if last_us - first_us > NEEDED_US else None
+
+    return int(await until(enough, 30, f"some seconds of {streams}"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import av
 import pytest
 import pytest_asyncio
 
@@ -21,23 +19,28 @@ from base.clock import wall_us
 from base.units import US, format_time, parse_time
 from simcam.encode import LoopSpec
 from simcam.spec import CameraSpec
-from simcam.stamps import parse_stamp
 from tests.e2e.node import Node, until
 from tests.playback.page import (
     AXE,
     IMAGES,
+    LISTED_US,
+    LONG_MS,
+    LOOP_PICTURES,
     PHONE,
     WIDE,
-    burned_number,
+    address,
     chromium,
     keep_picture,
     number_on_screen,
+    number_recorded,
     opened,
     recording_node,
+    settled_us,
+    shows,
 )
 
 pytestmark = [pytest.mark.needs_chromium, pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
-FPS, LOOP_PICTURES = 25, 250
+FPS = 25
 SHOTS = bool(os.environ.get("KEYREEL_SCREENSHOTS"))  # renews docs/images, with larger pictures
 SIZE: dict[str, Any] = {"width": 960, "height": 540, "fps": FPS} if SHOTS else {"width": 320, "height": 180, "fps": FPS}
 CAMERAS = [
@@ -46,13 +49,6 @@ CAMERAS = [
     CameraSpec("dock", loop=LoopSpec(codec="h264", gop=25, b_frames=2, **SIZE)),
     CameraSpec("road", loop=LoopSpec(codec="h265", gop=25, **SIZE)),
 ]
-LONG_MS = 20_000
-LISTED_US = 7 * US  # HLS lists a segment of 4 s when the next one has begun
-NEEDED_US = LISTED_US + 4 * US
-READY = """([names, moment]) => names.every((name) => {
-  const tile = document.querySelector(`.player[data-stream="${name}"]`);
-  return tile && tile.dataset.state === 'ready' && (!moment || Math.abs(Number(tile.dataset.moment) - moment) < 1000);
-})"""
 H264 = ["gate.main", "yard.main", "dock.main"]
 
 
@@ -66,48 +62,6 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
 async def browser() -> AsyncIterator[Any]:
     async with chromium() as one:
         yield one
-
-
-def address(page: str, *streams: str, at_us: int | None = None, span_s: float | None = None) -> str:
-    words = [f"streams={','.join(streams)}"]
-    words += [f"at={format_time(at_us)}"] if at_us is not None else []
-    words += [f"span={span_s}"] if span_s is not None else []
-    return f"#/{page}?{'&'.join(words)}"
-
-
-async def shows(page: Any, *streams: str, moment_us: int | None = None) -> None:
-    """Wait until these streams have the picture of the moment on screen."""
-    await page.wait_for_function(READY, arg=[list(streams), moment_us and moment_us / 1000], timeout=LONG_MS)
-    await page.wait_for_timeout(250)  # the exact picture is asked for once nothing moves
-
-
-async def number_recorded(node: Node, stream: str, at_us: int) -> int:
-    """The number of the picture of a moment: the last one that PyAV decodes of a clip up to it, or by its stamp."""
-    query = {"start": format_time(at_us - US), "end": format_time(at_us + 1), "tracks": "video"}
-    status, clip = await node.get(f"/streams/{stream}/clip.mp4", **query)
-    assert status == 200
-    with av.open(io.BytesIO(clip)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-        stamp = parse_stamp(bytes(packets[-1]), "h264")
-        container.seek(0)
-        *_, last = container.decode(video=0)
-    number = burned_number(last.to_ndarray(format="gray"))
-    assert stream == "dock.main" or (stamp and stamp.sequence % LOOP_PICTURES == number), "stamps are in decoding order"
-    return number
-
-
-async def settled_us(node: Node, *streams: str) -> int:
-    """A moment that every stream has, with some seconds around it."""
-    now_us = wall_us()
-    query = {"start": format_time(now_us - 3600 * US), "end": format_time(now_us)}
-
-    async def enough() -> int | None:
-        found = [(await node.get(f"/streams/{name}/timeline", **query))[1] for name in streams]
-        first_us = max(parse_time(one["spans"][0]["start"]) for one in found)
-        last_us = min(parse_time(one["durable_until"]) for one in found)
-        return last_us - LISTED_US if last_us - first_us > NEEDED_US else None
-
-    return int(await until(enough, 30, f"some seconds of {streams}"))
 
 
 async def test_the_wall_shows_live_pictures_and_says_what_cannot_play(node: Node, browser: Any) -> None:
@@ -468,8 +422,6 @@ async def test_pages_fit_wide_and_on_a_phone(node: Node, browser: Any, tmp_path:
         ("playback-light", playback, WIDE, "light", "vi-VN"),
         ("playback-phone", address("playback", "gate.main", at_us=at_us, span_s=120), PHONE, "dark", "vi-VN"),
         ("wall-phone", address("wall", *streams), PHONE, "light", "en-GB"),
-        ("cameras", "#/cameras", WIDE, "dark", "en-GB"),
-        ("storage", "#/storage", WIDE, "light", "vi-VN"),
     ):
         async with opened(browser, node, place, viewport=size, color_scheme=colours, locale=language) as page:
             if "at=" in place:
@@ -478,8 +430,6 @@ async def test_pages_fit_wide_and_on_a_phone(node: Node, browser: Any, tmp_path:
                 await page.wait_for_function(
                     "() => document.querySelectorAll('[data-live=live]').length === 3", timeout=LONG_MS
                 )
-            elif name in ("cameras", "storage"):
-                await page.wait_for_selector("table, .card", timeout=LONG_MS)
             assert await page.evaluate("document.documentElement.scrollWidth") <= size["width"]
             controls = "[...document.querySelectorAll('.transport > *')]"
             cut = f"() => {controls}.some((one) => one.offsetWidth + 1 < one.scrollWidth)"
