@@ -173,7 +173,7 @@ async def settled_us(node: Node, *streams: str) -> int:
 
     async def enough() -> int | None:
         found = [(await node.get(f"/streams/{name}/timeline", **query))[1] for name in streams]
-        first_us = max(parse_time(one["spans"][0]["start"]) for one in found)
+        first_us = max(parse_time(one["spans"][-1]["start"]) for one in found)
         last_us = min(parse_time(one["durable_until"]) for one in found)
         return last_us - LISTED_US if last_us - first_us > NEEDED_US else None
 

@@ -183,6 +183,19 @@ async def test_the_timeline_chooses_by_pointer_and_zooms_by_wheel_and_key(node: 
         await page.wait_for_function(f"before => ({span})() > before", arg=wheeled)
 
 
+async def test_a_stream_that_is_no_more_is_said_and_hinders_nobody(node: Node, browser: Any) -> None:
+    from playwright.async_api import expect
+
+    at_us = await settled_us(node, "gate.main")
+    async with opened(browser, node, address("playback", "gate.main", "nobody.main", at_us=at_us)) as page:
+        await shows(page, "gate.main", moment_us=at_us)
+        await expect(page.locator('.player[data-stream="nobody.main"]')).to_contain_text(
+            "nobody.main';", timeout=LONG_MS
+        )
+        shown_us = 1000 * float(await page.locator('.player[data-stream="gate.main"]').get_attribute("data-moment"))
+        assert 0 <= at_us - shown_us <= US / FPS + 1000
+
+
 async def test_a_mark_is_dragged_on_the_ruler(node: Node, browser: Any) -> None:
     at_us = await settled_us(node, "gate.main")
     marked = f"&in={format_time(at_us - 20 * US)}&out={format_time(at_us)}"

@@ -41,7 +41,7 @@ const t = words({
 function rowsOf(all: string[], watched: string[], find: string): string[] {
   const wanted = find.trim().toLowerCase();
   const found = wanted ? all.filter((name) => name.toLowerCase().includes(wanted) || watched.includes(name)) : all;
-  return found.length <= FEW ? found : [...watched, ...found.filter((name) => !watched.includes(name))];
+  return found.length <= FEW ? found : [...watched.filter((name) => all.includes(name)), ...found.filter((name) => !watched.includes(name))];
 }
 
 /** Every picture is decoded up to this rate; beyond it, and backward, key frames alone. */
@@ -205,19 +205,22 @@ function useExact(master: Master, players: Map<string, Player>, { live, head, wa
   useEffect(() => {
     let timer = 0;
     let asking = new AbortController();
-    const end = head.subscribe((at) => {
+    const ask = (at: number | null) => {
       clearTimeout(timer);
       asking.abort();
-      if (at === null || live.peek() || master.playing.peek() || !list.current.length) return;
+      const known = list.current.filter((name) => byName.peek().has(name)); // an address may name a stream that is no more
+      if (at === null || live.peek() || master.playing.peek() || !known.length) return;
       timer = window.setTimeout(() => {
         asking = new AbortController();
-        send<SeekView>("POST", "/seek", { at: formatTime(at), streams: list.current, exact: true }, asking.signal).then((found) => {
+        send<SeekView>("POST", "/seek", { at: formatTime(at), streams: known, exact: true }, asking.signal).then((found) => {
           for (const one of found.results) players.get(one.stream)?.track?.tellExact(at, one.media_90k, one.frame);
         }).catch(() => {});
       }, EXACT_MS);
-    });
+    };
+    const end = head.subscribe(ask);
+    const begun = reach.subscribe((now) => { if (now === "ok") ask(head.peek()); }); // at first no stream is known
     const resume = master.playing.subscribe((playing) => { if (!playing && !live.peek()) head.value = master.at(); });
-    return () => { end(); resume(); clearTimeout(timer); asking.abort(); };
+    return () => { end(); begun(); resume(); clearTimeout(timer); asking.abort(); };
   }, []);
 }
 

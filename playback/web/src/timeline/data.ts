@@ -1,5 +1,5 @@
 // What the streams in sight hold, fetched in bulk for somewhat more than the view, and kept while the view moves inside it.
-// Kept true: one question at a time, the newest wish wins; what was known stays drawn until something better comes.
+// Kept true: one question at a time, and after it the newest wish; what was known stays drawn until something better comes.
 
 import { signal } from "@preact/signals";
 import { ask, send } from "../lib/api";
@@ -14,6 +14,7 @@ export interface Row { spans: Span[]; gaps: Gap[]; durable: number }
 
 const AROUND = 0.5; // of the view, fetched on each side
 const SETTLE_MS = 90;
+const FAILED_MS = 2000;
 
 export class TimelineData {
   /** Goes up with each answer: draw anew. */
@@ -29,9 +30,7 @@ export class TimelineData {
   /** Says what is in sight; asks when that is not known well enough. */
   want(view: View, pixels: number, streams: string[]): void {
     this.wish = { view, pixels, streams };
-    if (this.suffices()) return;
-    clearTimeout(this.timer);
-    this.timer = window.setTimeout(() => void this.fetch(), this.known ? SETTLE_MS : 0);
+    if (!this.suffices()) this.soon(this.known ? SETTLE_MS : 0);
   }
 
   /** The same again, as time goes on. */
@@ -41,6 +40,7 @@ export class TimelineData {
 
   stop(): void {
     clearTimeout(this.timer);
+    this.timer = 0;
     this.asking?.abort();
   }
 
@@ -60,6 +60,11 @@ export class TimelineData {
     return item && item.start <= moment ? item : undefined;
   }
 
+  private soon(after: number): void {
+    if (this.asking || this.timer) return; // what is wanted then is asked then
+    this.timer = window.setTimeout(() => { this.timer = 0; void this.fetch(); }, after);
+  }
+
   private suffices(): boolean {
     const { known, wish } = this;
     if (!known || !wish) return false;
@@ -71,8 +76,7 @@ export class TimelineData {
 
   private async fetch(): Promise<void> {
     const { view, pixels, streams } = this.wish!;
-    if (!streams.length) return;
-    this.asking?.abort();
+    if (!streams.length || this.asking) return;
     const asking = this.asking = new AbortController();
     const more = (view.end - view.start) * AROUND;
     const [start, end] = [Math.max(0, view.start - more), view.end + more];
@@ -95,7 +99,8 @@ export class TimelineData {
     } catch (error) {
       if (!asking.signal.aborted && error instanceof Error) this.problem.value = error.message;
     } finally {
-      if (this.asking === asking) this.asking = null;
+      this.asking = null;
+      if (!asking.signal.aborted && !this.suffices()) this.soon(this.problem.peek() ? FAILED_MS : SETTLE_MS);
     }
   }
 }

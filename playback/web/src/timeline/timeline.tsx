@@ -72,7 +72,7 @@ export function Timeline(props: Shown) {
     const { names: all, chosen: watched } = latest.current;
     const first = Math.max(0, Math.floor((scroller.current?.scrollTop ?? 0) / ROW_PX) - AROUND_ROWS);
     const inSight = all.slice(first, first + Math.ceil((canvas.current?.clientHeight ?? 0) / ROW_PX) + 2 * AROUND_ROWS);
-    data.want(view.peek(), Math.max(PIXELS_MIN, canvas.current?.clientWidth ?? 0), [...new Set([...watched, ...inSight])]);
+    data.want(view.peek(), Math.max(PIXELS_MIN, canvas.current?.clientWidth ?? 0), [...new Set([...watched.filter((name) => all.includes(name)), ...inSight])]);
   };
   useSignalEffect(() => { void view.value; want(); });
   useEffect(() => { want(); redraw(); }, [names.join(), chosen.join()]);
