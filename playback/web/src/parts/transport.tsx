@@ -2,7 +2,7 @@
 
 import { type Signal, useSignal } from "@preact/signals";
 import { useRef } from "preact/hooks";
-import type { Acts } from "../pages/playback";
+import type { Acts } from "../play/acts";
 import { type Master, RATES } from "../play/master";
 import { now } from "../lib/node";
 import { clock, dayClock, offset as zone, readTime, SECOND } from "../lib/time";
