@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from chunks.records import Gap
+from index.spans import join_gaps, join_spans
 
 
 class StreamRow(NamedTuple):
@@ -70,3 +73,9 @@ class Timeline(NamedTuple):
     spans: list[tuple[int, int]]
     gaps: list[Gap]
     durable_until_us: int
+
+    def coarser(self, resolution_us: int) -> Timeline:
+        """Spans and gaps nearer to each other than `resolution_us` joined; a joined gap has the longest one's cause."""
+        flat = np.array(self.spans, np.int64).reshape(-1, 2)
+        spans = join_spans(flat[:, 0], flat[:, 1], resolution_us)
+        return self._replace(spans=spans, gaps=join_gaps(self.gaps, resolution_us))

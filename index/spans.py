@@ -50,15 +50,16 @@ def subtract(spans: Iterable[tuple[int, int]], gaps: list[Gap]) -> list[tuple[in
 def join_gaps(gaps: list[Gap], hole_us: int) -> list[Gap]:
     """Gaps with holes up to `hole_us` closed; a joined gap has the cause of its longest part and all its packets."""
     joined: list[Gap] = []
-    longest_us = 0
-    for gap in gaps:
-        length_us = gap.end_us - gap.start_us
-        if joined and gap.start_us - joined[-1].end_us <= hole_us:
-            last = joined[-1]
-            cause = gap.cause if length_us > longest_us else last.cause
-            longest_us = max(longest_us, length_us)
-            joined[-1] = replace(last, end_us=gap.end_us, cause=cause, packets=last.packets + gap.packets)
-        else:
-            joined.append(gap)
-            longest_us = length_us
+    first = 0
+    for after in range(1, len(gaps) + 1):
+        if after == len(gaps) or gaps[after].start_us - gaps[after - 1].end_us > hole_us:
+            joined.append(_as_one(gaps[first:after]))
+            first = after
     return joined
+
+
+def _as_one(parts: list[Gap]) -> Gap:
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(parts, key=lambda part: part.end_us - part.start_us)
+    return replace(longest, start_us=parts[0].start_us, end_us=parts[-1].end_us, packets=sum(p.packets for p in parts))

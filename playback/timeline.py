@@ -72,7 +72,7 @@ def _told(snapshot: Snapshot, row: StreamRow, asked: tuple[int, int], finest_us:
     found = snapshot.timeline(row.id, start_us, end_us, used_us)
     if len(found.spans) + len(found.gaps) > most:
         used_us = max(used_us, (end_us - start_us) // (most // 4))
-        found = snapshot.timeline(row.id, start_us, end_us, used_us)
+        found = found.coarser(used_us)
     return StreamTimeline(
         stream=row.name,
         resolution=used_us / US,

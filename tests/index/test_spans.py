@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chunks.records import Gap, GapCause
+from index.rows import Timeline
 from index.spans import join_gaps, join_spans, subtract
 
 Span = tuple[int, int]
@@ -59,3 +60,11 @@ def test_a_joined_gap_has_the_longest_parts_cause_and_all_packets() -> None:
     assert join_gaps(gaps, 1) == [gap(0, 12, GapCause.OVERLOAD, 7), gap(40, 41, GapCause.CRASH)]
     assert join_gaps(gaps, 0) == gaps
     assert join_gaps([], 5) == []
+
+
+@given(disjoint(), disjoint(), st.integers(0, 5), st.integers(0, 5))
+def test_a_timeline_made_coarser_twice_is_one_made_coarser_at_once(
+    spans: list[Span], holes: list[Span], fine: int, more: int
+) -> None:
+    line = Timeline(spans, [gap(*hole) for hole in holes], 60)
+    assert line.coarser(fine).coarser(fine + more) == line.coarser(fine + more)
