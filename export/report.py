@@ -133,6 +133,11 @@ def _chart(manifest: dict[str, Any]) -> str:
     return "".join(parts) + f"<p>{''.join(legend)}</p>"
 
 
+def bound(errors_us: list[int]) -> str:
+    """The greatest error there can be; unknown when it is of any chunk, which is stored as 0."""
+    return f"≤ {max(errors_us) / 1000:.1f} ms" if min(errors_us) > 0 else _say(PAGE["no_bound"])
+
+
 def _stream(stream: dict[str, Any], pictures: list[Picture]) -> str:
     """What is said of one stream."""
     parts = [f"<h2>{escape(stream['stream'])}</h2>"]
@@ -153,7 +158,7 @@ def _stream(stream: dict[str, Any], pictures: list[Picture]) -> str:
             (PAGE["codec"], codecs),
             (PAGE["fragments"], f"{stream['mp4']['fragments']} / {stream['mp4']['pictures']}"),
             (PAGE["losses"], f"{stream['losses']['lost_packets']} / {stream['losses']['incomplete_pictures']}"),
-            (PAGE["clock"], f"{', '.join(clocks)}; ≤ {max(errors_us) / 1000:.1f} ms"),
+            (PAGE["clock"], f"{', '.join(clocks)}; {bound(errors_us)}"),
             (PAGE["camera_clock"], f"{spread[0] / 1e6:.3f} … {spread[2] / 1e6:.3f} s" if spread else "–"),
             (PAGE["ledger"], f"<code>{stream['ledger']}</code>" if stream["ledger"] else _say(PAGE["no_ledger"])),
         ]

@@ -54,6 +54,7 @@ PAGE: Final = {
     "fragments": Words("Số đoạn / số khung hình", "Fragments / pictures"),
     "losses": Words("Gói tin mất / khung hình thiếu", "Packets lost / incomplete pictures"),
     "clock": Words("Đồng hồ máy ghi; sai số", "Recorder's clock; error bound"),
+    "no_bound": Words("không rõ sai số", "no bound is known"),
     "camera_clock": Words("Đồng hồ camera so với giờ ghi", "Camera's clock less recorded time"),
     "ledger": Words("Sổ cái của máy ghi", "Recorder's ledger"),
     "no_ledger": Words("không có; chỉ có chữ ký lúc trích xuất", "none; only the export itself is signed"),

@@ -14,6 +14,7 @@ from support import T0, Recording, number_of, video
 
 from base.units import US
 from chunks.records import GapCause
+from export.report import bound
 from export.words import CAUSES
 
 
@@ -33,6 +34,11 @@ class Page(HTMLParser):
         self.texts.append(data)
 
 
+@pytest.mark.parametrize(("errors_us", "said"), [([1000, 2500], "≤ 2.5 ms"), ([1000, 0], "no bound is known")])
+def test_an_error_bound_that_a_node_did_not_know_is_none(errors_us: list[int], said: str) -> None:
+    assert said in bound(errors_us)
+
+
 def test_every_cause_has_words() -> None:
     assert set(CAUSES) == {cause.name.lower() for cause in GapCause} | {"after_watermark"}
 
@@ -48,6 +54,7 @@ def test_the_page_shows_gaps_and_pictures_and_nothing_typed_becomes_markup(recor
     assert any(reason in one for one in page.texts)
     assert "mất kết nối camera" in text
     assert "camera offline" in text
+    assert "≤ 1.0 ms" in text
     bars = [attributes for tag, attributes in page.tags if tag == "rect"]
     assert [(float(one["x"] or 0), float(one["width"] or 0)) for one in bars] == [(0, 1000), (400, 200)]
     sources = [attributes["src"] or "" for tag, attributes in page.tags if tag == "img"]
