@@ -18,6 +18,7 @@ import aiohttp
 
 from chunks.path import parse_chunk_path
 from chunks.reader import ChunkFile
+from chunks.records import ChunkHead
 
 START_DEADLINE_S = 30.0
 
@@ -113,6 +114,14 @@ class Node:
         """Chunk files of a stream in order of their sequence."""
         paths = (self.data / "media" / stream).glob("*/*.mp4")
         return sorted(paths, key=lambda path: parse_chunk_path(path).sequence)
+
+    def heads(self, stream: str) -> list[ChunkHead]:
+        """What its chunks say of themselves, in order of their sequence."""
+        return [ChunkFile(path).head for path in self.chunks(stream)]
+
+    def resumptions(self, stream: str) -> int:
+        """Chunks that begin behind an absence; one that begins as its interval's border came does not."""
+        return sum(head.gap_start_us > 0 for head in self.heads(stream))
 
     def samples(self, stream: str) -> list[bytes]:
         """Every stored picture of a stream, in order, each fragment checked."""

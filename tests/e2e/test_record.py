@@ -110,6 +110,7 @@ async def test_a_codec_change_in_mid_stream_starts_a_new_epoch(node: Callable[..
         await until(second_chunk, 15, "a second chunk")
         await asyncio.sleep(2)
         assert await one.stop() == 0
+        assert len({head.epoch for head in one.heads("gate.main")}) == 2
         report = verify(one.samples("gate.main"), "h264")
         assert report.ok, report
 
