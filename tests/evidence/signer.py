@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.x509.oid import NameOID
 
+from tests.bitstream import escaped
+
 UUID = bytes.fromhex("005bc93f2d715e95ada4796f90877a6f")
 OIDS = {"sha256": "0609608648016503040201", "sha384": "0609608648016503040202", "sha512": "0609608648016503040203"}
 T0 = 1_760_000_000_000_000  # 2025-10-09
@@ -198,17 +200,6 @@ def tlv(tag: int, value: bytes) -> bytes:
 
 def vendor() -> bytes:
     return b"\1" + b"".join(bytes((len(text),)) + text for text in (b"9.1", b"ACCC8E000001", b"Test Cameras"))
-
-
-def escaped(nal: bytes) -> bytes:
-    out, zeros = bytearray(), 0
-    for byte in nal:
-        if zeros >= 2 and byte <= 3:
-            out.append(3)
-            zeros = 0
-        out.append(byte)
-        zeros = zeros + 1 if byte == 0 else 0
-    return bytes(out)
 
 
 def plain(nal: bytes) -> bytes:

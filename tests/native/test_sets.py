@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from native.sets import ParameterSets
+from tests.bitstream import escaped
 
 
 def bits(text: str) -> bytes:
@@ -19,17 +20,6 @@ def bits(text: str) -> bytes:
 def ue(value: int) -> str:
     body = f"{value + 1:b}"
     return "0" * (len(body) - 1) + body
-
-
-def escaped(raw: bytes) -> bytes:
-    out, zeros = bytearray(), 0
-    for byte in raw:
-        if zeros >= 2 and byte <= 3:
-            out.append(3)
-            zeros = 0
-        out.append(byte)
-        zeros = zeros + 1 if byte == 0 else 0
-    return bytes(out)
 
 
 @given(st.lists(st.tuples(st.integers(0, 31), st.integers(0, 255)), min_size=1, max_size=30))
