@@ -17,7 +17,7 @@ from recorder.wallclock import WallClock
 if TYPE_CHECKING:
     from native.moof import Fragment
 
-REFUSED_90K_MAX: Final = 10 * 90_000
+REFUSED_90K_MAX: Final = 30 * 90_000  # longer than the GOPs of 20 s that cameras have, which are left out whole
 WITHOUT_KEY_90K_MAX: Final = 20 * 60 * 90_000  # then a chunk that is over ends without one; no GOP is as long
 
 

@@ -19,7 +19,7 @@ from recorder.run import REFUSED_90K_MAX, WITHOUT_KEY_90K_MAX
 from simcam.encode import LoopSpec, make_loop
 from tests.recorder.test_pipeline import TIMELINE, Bench
 
-REFRESH = LoopSpec(width=160, height=96, fps=10, gop=20, seconds=60, intra_refresh=True)
+REFRESH = LoopSpec(width=160, height=96, fps=10, gop=20, seconds=80, intra_refresh=True)
 JOINED = 25  # pictures after the only key frame
 S = 1_000_000
 
@@ -97,3 +97,19 @@ async def test_its_chunks_end_all_the_same(bench: Bench) -> None:
         lengths_s = [(row.end_us - row.start_us) / S for row in snapshot.chunks(bench.stream.id, *TIMELINE)]
     assert len(lengths_s) >= 2
     assert max(lengths_s) <= WITHOUT_KEY_90K_MAX / 90_000 + 31
+
+
+async def test_a_gop_of_20_s_that_was_joined_late_is_waited_out(bench: Bench) -> None:
+    """What no key frame precedes is a gap as long as one can be expected."""
+    track = bench.track
+    key, others = track.table.sample(0, None), [track.table.sample(i, None) for i in range(JOINED, JOINED + 190)]
+    for number, sample in enumerate([*others, key, *others]):
+        await bench.clock.advance(0.1)
+        bench.builder.push_video(bench.rtp + number * 9000, bench.clock.monotonic_us(), sample)
+    bench.end()
+    bench.close()
+    with bench.index.read() as snapshot:
+        [row] = snapshot.chunks(bench.stream.id, *TIMELINE)
+        [first] = snapshot.key_frames(bench.stream.id, *TIMELINE)
+    assert row.samples == 1 + len(others)
+    assert first["time_us"] == row.start_us
